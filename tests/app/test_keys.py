@@ -329,6 +329,30 @@ async def test_an_answer_that_is_cut_short_is_counted_by_estimate(
     assert used["totalCost"] == used["totalTokens"]
 
 
+async def test_a_repeated_request_gets_its_answer_at_the_limit(served: Served) -> None:
+    key = await created(served, "lost", tokensPerDay=5)
+    headers = {"Idempotency-Key": "one"}
+    first = await asked(served, key, headers)
+    again = await asked(served, key, headers)
+    assert (first.status, again.status) == (200, 200)
+    assert await again.json() == await first.json()
+    assert (await asked(served, key)).status == 429
+    assert (await asked(served, key, {"Idempotency-Key": "two"})).status == 429
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_answer_that_breaks_its_format_is_counted(
+    served: Served, provider: FakeProvider, stream: bool
+) -> None:
+    key = await created(served, "forms")
+    provider.will(answer("No", " JSON."), answer("Again", " none."))
+    reply = await asked(served, key, stream=stream, response_format={"type": "json_object"})
+    assert reply.status == 502
+    (used,) = (await administer(served, "usage.keys"))["keys"]
+    assert (used["totals"]["input"], used["totals"]["output"]) == (14, 6)
+    assert (used["totals"]["runs"], used["totals"]["totalCost"]) == (1, 20.0)
+
+
 async def test_an_expired_key_proves_nothing_and_its_sockets_end(
     tmp_path: Path, provider: FakeProvider
 ) -> None:

@@ -272,6 +272,18 @@ async def test_runs_at_once_are_counted_until_they_end_or_wait(rig: Rig) -> None
     rig.quotas.admit(key, "f")
 
 
+async def test_a_request_that_is_repeated_is_limited_as_a_request_alone(rig: Rig) -> None:
+    key = await rig.limited(requests_per_minute=3, tokens_per_day=20, runs_at_once=1)
+    rig.quotas.admit(key, "a")
+    rig.used(key, "a", tokens=20)
+    with pytest.raises(QuotaExceeded):
+        rig.quotas.admit(key, "b")
+    rig.quotas.admit(key, "a", known=True)
+    rig.quotas.admit(key, "a", known=True)
+    with pytest.raises(RateLimited, match="3 requests per minute"):
+        rig.quotas.admit(key, "a", known=True)
+
+
 @pytest.mark.parametrize(
     ("limit", "seconds"),
     [

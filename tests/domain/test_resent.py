@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from opensoul.domain.messages import Image, Message, Reasoning, Role, Text, ToolCall, text_message
-from opensoul.domain.sessions import Added, has_answer, reconciled, tidied, views_of
+from opensoul.domain.sessions import Added, answered_again, has_answer, reconciled, tidied, views_of
 from opensoul.domain.tools import client_call_id
 from tests.fakes.domain import assistant, user
 
@@ -142,6 +142,37 @@ def test_a_client_may_know_its_own_calls_only(
     sent: tuple[Message, ...], expected: tuple[int, int, int]
 ) -> None:
     assert added(STEPS, sent) == expected
+
+
+ASKED = (Q0, called("", call("own-1", "read"), call(OURS), call(OTHER)), result("own-1"))
+
+
+@pytest.mark.parametrize(
+    ("behind", "sent", "expected"),
+    [
+        pytest.param((), (result(OURS), result(OTHER)), None, id="they were open"),
+        pytest.param((), (result(OURS),), None, id="one of them"),
+        pytest.param((result(OURS),), (result(OTHER),), None, id="the other one"),
+        pytest.param((result(OURS), A0), (result(OURS),), (1, 3), id="again"),
+        pytest.param((result(OURS), A0), (result(OURS, "43"),), (1, 3), id="another result"),
+        pytest.param((result(OURS), A0), (result(OTHER),), (1, 4), id="a late one"),
+        pytest.param((result(OURS), A0), (result(OTHER), result(OURS)), (2, 3), id="both"),
+        pytest.param((result(OURS), result(OTHER), A0), (result(OTHER),), (1, 4), id="the second"),
+        pytest.param((result(OURS),), (result(OURS),), (1, 3), id="again without an answer"),
+        pytest.param((result(OURS), A0), (result(OURS), Q1), (1, 5), id="before a question"),
+        pytest.param((result(OURS), A0), (result(OTHER), Q1), None, id="late, before a question"),
+        pytest.param((result(OURS), A0, Q1, A1), (result(OURS),), None, id="behind a question"),
+        pytest.param((A0,), (result("x"),), None, id="of another history"),
+    ],
+)
+def test_results_that_are_sent_again(
+    behind: tuple[Message, ...], sent: tuple[Message, ...], expected: tuple[int, int] | None
+) -> None:
+    found = answered_again(sent, views_of((*ASKED, *behind)))
+
+    assert (None if found is None else (len(found.question), found.through)) == expected
+    if found is not None:
+        assert found == Added(sent[len(sent) - len(found.question) :], 0, found.through)
 
 
 def test_calls_of_another_server_are_known_to_the_client() -> None:

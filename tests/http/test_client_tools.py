@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 from openai import AsyncOpenAI
 
+from opensoul.domain.sessions import SessionKey
 from opensoul.domain.tools import client_call_id, run_of_call
 from tests.app.serving import SECRET, Served, config, serving
 from tests.fakes.behaviours import answer
@@ -205,6 +206,30 @@ async def finish(
     assert [message["role"] for message in conversation] == ["user", "assistant", "tool", "tool"]
     assert "a.txt" in conversation[2]["content"]
     assert conversation[3]["content"] == "sunny"
+
+
+async def test_results_are_sent_again(served: Served, fake_provider: FakeProvider) -> None:
+    """Because the answer did not arrive: they are answered once more, in a new transcript."""
+    headers = {"x-opensoul-session-key": "trip"}
+    fake_provider.will(MIXED)
+    async with served.ask(headers, messages=[QUESTION], tools=[WEATHER]) as response:
+        (choice,) = (await response.json())["choices"]
+    for _ in range(2):
+        fake_provider.will(answer("Done."))
+        await finish(served, fake_provider, headers, choice, resent=False)
+
+    question = {"role": "user", "content": "And Basel?"}
+    fake_provider.will(answer("Rainy."))
+    await served.text(headers, messages=[*results(choice)[1:], question], tools=[WEATHER])
+
+    conversation = conversation_of(fake_provider)
+    assert_paired(conversation)
+    roles = [message["role"] for message in conversation]
+    assert roles == ["user", "assistant", "tool", "tool", "assistant", "user"]
+    catalog = served.container.catalog()
+    key = SessionKey("main", "trip")
+    assert len(await catalog.messages(key, limit=100)) == 7
+    assert len(await catalog.transcripts(key, 9)) == 2
 
 
 async def test_several_rounds_without_a_session(

@@ -70,6 +70,20 @@ async def test_every_kind_of_message_is_sent_as_openai_has_it(
     ]
 
 
+async def test_a_call_without_arguments_has_an_empty_object(
+    provider: FakeProvider, client: OpenAICompletions
+) -> None:
+    messages = (
+        Message(Role.ASSISTANT, (ToolCall("c1", "now", ""), ToolCall("c2", "now", " "))),
+        Message(Role.TOOL, (Text("noon"),), tool_call_id="c1"),
+        Message(Role.TOOL, (Text("noon"),), tool_call_id="c2"),
+    )
+    await collect(client, call(provider.base_url, *messages))
+
+    first, *_ = (await provider.arrival()).json["messages"]
+    assert [one["function"]["arguments"] for one in first["tool_calls"]] == ["{}", "{}"]
+
+
 async def test_what_a_user_shows_is_sent_beside_what_the_user_says(
     provider: FakeProvider, client: OpenAICompletions
 ) -> None:

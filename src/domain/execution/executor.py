@@ -14,7 +14,8 @@ from typing import Any, Final
 from ..access import KEY_PRINCIPAL
 from ..concurrency import drop_traceback_of, drop_tracebacks
 from ..errors import GatewayError, LeaseLost, RunFailed, RunTimedOut, StoreFailed, Unavailable
-from ..messages import Message
+from ..messages import Message, Role
+from ..models import Usage
 from ..ports import (
     NOTHING_SAID,
     AgentRunner,
@@ -81,9 +82,12 @@ _LAST_PATIENCE = 2.0
 COMMAND_RUNNER = "command"
 """The name of the runner that carries out commands. No agent has it."""
 _ENDS: Final = (Answered, Waiting)
-OnStop = Callable[[RunSpec, Finished | Failed | Aborted | None, OpenTurn | None], None]
+OnStop = Callable[
+    [RunSpec, Finished | Failed | Aborted | None, OpenTurn | None, tuple[Usage, str] | None], None
+]
 """Called when a Run of an API key is no longer at work, before its followers get the
-event: with its ending, None if it waits, and its stored steps. Must not wait."""
+event: with its ending, None if it waits, its stored steps, and what a model used for an answer that
+was refused. Must not wait."""
 _Concluding = tuple[RunSpec, str, Answered]
 """What a Run has come to that only has to be stored: in the transcript of that id, or in a new one
 where it is empty."""
@@ -349,8 +353,9 @@ class Executor:
             return self._new_id(), self._set_up(context, session.settings), None
         session_id, transcript, span = session.session_id, session.tail, None
         fresh = await self._fresh(context, session)
-        if whole:
-            bound = await self._resent.bind(context.spec.messages, session, budget, chars)
+        if whole or any(message.role is Role.TOOL for message in new):
+            sent = context.spec.messages
+            bound = await self._resent.bind(sent, session, budget, chars, whole=whole)
             if bound is not None:
                 new, transcript, span = bound.question, bound.transcript, bound.span
         if span is not None:
@@ -580,7 +585,7 @@ class Executor:
         is_keys = live.spec.principal_id.startswith(KEY_PRINCIPAL)
         if is_keys and self._on_stop is not None and ending is not None:
             final = None if isinstance(ending, Waiting) else ending
-            self._on_stop(live.spec, final, live.turn)
+            self._on_stop(live.spec, final, live.turn, live.spent)
         try:
             if isinstance(ending, Waiting):
                 await self._queue.wait(live.claim, ending, signals_read=live.inbox.read)

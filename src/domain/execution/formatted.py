@@ -11,7 +11,7 @@ from functools import partial
 from ..concurrency import LARGE, off_loop
 from ..errors import InvalidRequest, InvalidStructuredOutput
 from ..messages import Message, Role, Text, text_message
-from ..models import ReasoningDelta, StopReason, TextDelta
+from ..models import ReasoningDelta, StopReason, TextDelta, Usage
 from ..runs import (
     CONTEXT_EVENTS,
     SCHEMA_PARAM,
@@ -41,6 +41,15 @@ logger = logging.getLogger(__name__)
 
 _CUT = (StopReason.LENGTH, StopReason.CONTENT_FILTER)
 _SPENT = (StopReason.MAX_COST, StopReason.MAX_OUTPUT_TOKENS)
+
+
+class BrokenAnswer(InvalidStructuredOutput):
+    """`usage` is what `model` used for the answer and its repair, which are no steps of a turn."""
+
+    def __init__(self, message: str, usage: Usage, model: str) -> None:
+        super().__init__(message)
+        self.usage = usage
+        self.model = model
 
 
 async def schema_check(
@@ -91,14 +100,14 @@ async def checked_answer(
     breaks the format goes to the model once more, with what is wrong.
 
     An answer that was cut off is as it is: its stop reason says so, and another call would be cut
-    off, too. Raises InvalidStructuredOutput, ModelFailed.
+    off, too. Raises BrokenAnswer, ModelFailed.
     """
     answer, problem = await _read(turn, answer)
     if problem is None:
         yield [turn.ended_by(answer)]
         return
     if limit := _limit_with(turn, answer):
-        raise _invalid(answer, f"{problem}. It was not repaired, because of {limit}")
+        raise _invalid(turn, answer, f"{problem}. It was not repaired, because of {limit}")
     turn.spend(answer.usage)
     extra = {"run": turn.context.spec.id, "model": answer.model}
     logger.info("an answer is repaired: it does not have the required format", extra=extra)
@@ -116,7 +125,7 @@ async def checked_answer(
         return  # The time was up, and the last event was the end.
     repaired, problem = await _read(turn, repaired)
     if problem is not None:
-        raise _invalid(repaired, f"{problem}. It was repaired once")
+        raise _invalid(turn, repaired, f"{problem}. It was repaired once")
     if repaired.called_tool and repaired.stop not in _CUT:
         repaired = replace(repaired, stop=StopReason.STOP)  # The call was left out.
     yield [turn.ended_by(repaired)]
@@ -162,8 +171,10 @@ def _repair(
     return call_in_time(turn, router, prompt, seconds)
 
 
-def _invalid(answer: ModelAnswer, problem: str) -> InvalidStructuredOutput:
-    return InvalidStructuredOutput(
+def _invalid(turn: OngoingTurn, answer: ModelAnswer, problem: str) -> BrokenAnswer:
+    return BrokenAnswer(
         f"The answer of the model {answer.model} does not have the format that `response_format` "
-        f"requires: {problem}."
+        f"requires: {problem}.",
+        answer.usage if turn.overhead is None else answer.usage + turn.overhead,
+        answer.model,
     )

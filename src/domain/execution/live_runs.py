@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 from typing import TypeVarTuple
 
 from ..errors import GatewayError
+from ..models import Usage
 from ..ports import OpenTurn
 from ..runs import Aborted, Claim, Failed, Inbox, RunSpec, failed_event
 from ..sessions import Span
+from .formatted import BrokenAnswer
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +42,8 @@ class LiveRun:
     """Its turn is being stored: it can no longer be stopped."""
     turn: OpenTurn | None = None
     """Its turn, once a step is stored."""
+    spent: tuple[Usage, str] | None = None
+    """What a model has used for an answer that was refused, and the model."""
     _timer: asyncio.TimerHandle | None = None
 
     def set_timer(self, seconds: float, callback: Callable[[*Ts], object], *args: *Ts) -> None:
@@ -61,6 +65,8 @@ def failure_event(live: LiveRun, error: Exception) -> Aborted | Failed:
         logger.error("a run failed unexpectedly", exc_info=error, extra={"run": live.spec.id})
     if live.stopping is not None:
         return live.stopping  # The error is only how the runner stopped.
+    if isinstance(error, BrokenAnswer):
+        live.spent = error.usage, error.model
     if isinstance(error, GatewayError):
         return failed_event(error)
     return Failed(GatewayError.code, "The run failed because of an internal error.")

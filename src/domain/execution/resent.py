@@ -16,6 +16,7 @@ from ..sessions import (
     Span,
     StoredView,
     Transcript,
+    answered_again,
     estimate_all,
     fitting,
     has_answer,
@@ -58,14 +59,23 @@ class ResentHistory:
         self._count = 0
 
     async def bind(
-        self, sent: tuple[Message, ...], session: StoredSession, budget: int, result_chars: int
+        self,
+        sent: tuple[Message, ...],
+        session: StoredSession,
+        budget: int,
+        result_chars: int,
+        *,
+        whole: bool,
     ) -> Bound | None:
-        """What `sent`, a whole conversation, adds to the session, and the history before it. None
-        where the store cannot read the whole transcript. Raises StoreFailed."""
+        """What `sent` adds to the session, and the history before it: a `whole` conversation, or
+        results of a client's tools. None where new messages follow all that is stored, and where
+        the store cannot read the whole transcript. Raises StoreFailed."""
         views = await self._views_of(session)
         if views is None:
             return None
-        added = reconciled(sent, views)
+        added = reconciled(sent, views) if whole else answered_again(sent, views)
+        if added is None:
+            return None
         count = session.message_count
         if not added.start and added.through == count:
             return Bound(added.question, session.tail)

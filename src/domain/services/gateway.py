@@ -229,7 +229,8 @@ class Gateway:
         if spec.command is None:  # A command sends nothing to a model.
             await self._refuse_blocked(spec)
         if principal.key_id and self._quotas is not None:
-            self._quotas.admit(principal.key_id, spec.id)
+            known = await self._run_events.find(spec.id) is not None
+            self._quotas.admit(principal.key_id, spec.id, known=known)
         if not spec.one_off:
             await self._claim(principal, spec)
         asked = await off_loop(image_bytes(spec.messages), partial(fingerprint, request, spec))

@@ -150,15 +150,19 @@ class Quotas:
             return  # Its grant ends everything else.
         account = self._current(key_id)
         self._check_quotas(key.limits, account)
-        self._take(key, account)
-        self._add(account, KeyUsage(key_id, account.today.day, requests=1))
+        self._count_request(key, account)
 
-    def admit(self, key_id: str, run_id: str) -> None:
-        """Count a request of the key that begins a run, or finds one that it has begun. Raises
-        RateLimited, QuotaExceeded."""
+    def admit(self, key_id: str, run_id: str, *, known: bool = False) -> None:
+        """Count a request of the key that begins a run, or finds one that it has begun. One that is
+        `known` uses no tokens, and is no run more: only requests are limited. Raises RateLimited,
+        QuotaExceeded."""
         key, account = self._keys.find(key_id), self._current(key_id)
         if run_id in account.runs:
             account.runs[run_id] += 1
+            return
+        if known:
+            if key is not None:
+                self._count_request(key, account)
             return
         most = None if key is None else key.limits.runs_at_once
         if key is not None and most is not None and len(account.runs) >= most:
@@ -177,19 +181,26 @@ class Quotas:
             if not account.runs[spec.id]:
                 del account.runs[spec.id]
 
-    def stopped(self, spec: RunSpec, ending: Ending | None, turn: OpenTurn | None) -> None:
+    def stopped(
+        self,
+        spec: RunSpec,
+        ending: Ending | None,
+        turn: OpenTurn | None,
+        spent: tuple[Usage, str] | None = None,
+    ) -> None:
         """Count what a run of a key has used. Without an `ending` it waits for a decision, and is
-        counted later. `turn`: its steps."""
+        counted later. `turn`: its steps; `spent`: what a model used for an answer that was refused.
+        """
         key_id = spec.principal_id.removeprefix(KEY_PRINCIPAL)
         account = self._current(key_id)
         account.runs.pop(spec.id, None)
         if ending is None:
             return
         used = KeyUsage(key_id, account.today.day, runs=1)
-        for usage, model in _used(ending, turn):
+        for usage, model in (*_used(ending, turn), *(() if spent is None else (spent,))):
             used = _sum(used, self._priced(usage, model))
         self._add(account, used)
-        if not isinstance(ending, Finished):
+        if not isinstance(ending, Finished) and spent is None:
             task = asyncio.create_task(self._estimate(spec, turn), context=Context())
             self._estimating.add(task)
             task.add_done_callback(self._estimating.discard)
@@ -262,6 +273,10 @@ class Quotas:
                 raise QuotaExceeded(
                     f"This API key has used up its {most:g} {what} (UTC).", retry_after=left
                 )
+
+    def _count_request(self, key: ApiKey, account: _Account) -> None:
+        self._take(key, account)
+        self._add(account, KeyUsage(key.id, account.today.day, requests=1))
 
     def _take(self, key: ApiKey, account: _Account) -> None:
         capacity = key.limits.requests_per_minute

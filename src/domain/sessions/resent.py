@@ -8,7 +8,7 @@ omit reasoning. `reconciled` finds where the two differ in spite of that.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 from ..messages import Message, Reasoning, Role, Text, ToolCall
@@ -158,6 +158,40 @@ def reconciled(sent: tuple[Message, ...], stored: Sequence[StoredView]) -> Added
         # Behind an answer there may be messages that the client was not sent.
         through = _behind_answer(stored, through)
     return Added(sent[known:], start if known else 0, through)
+
+
+def answered_again(sent: tuple[Message, ...], stored: Sequence[StoredView]) -> Added | None:
+    """The same for new messages with results of a client's tools, where some results are stored
+    already, or the model has answered without them; None where the messages follow what is stored.
+
+    Results alone ask for the answer to them: they take the place of what follows their calls, if
+    that is no question. Before a question, those that are stored are left out.
+    """
+    results = {one.tool_call_id for one in sent if one.tool_call_id is not None}
+    first = _behind_calls(results, stored)
+    if first is None:
+        return None
+    end = first
+    while end < len(stored) and stored[end].role is Role.TOOL:
+        end += 1
+    again = results & {view.call_id for view in stored[first:end]}
+    if any(one.role is Role.USER for one in sent):
+        left = tuple(one for one in sent if one.tool_call_id not in again)
+        return Added(left, 0, len(stored)) if again else None
+    follows = end == len(stored) and not again
+    if follows or any(view.role is Role.USER for view in stored[end:]):
+        return None
+    through = next((i for i in range(first, end) if stored[i].call_id in again), end)
+    return Added(sent, 0, through)
+
+
+def _behind_calls(results: Set[str | None], stored: Sequence[StoredView]) -> int | None:
+    """Behind the newest stored message with one of these calls of a client's tools."""
+    for place in range(len(stored), 0, -1):
+        calls = stored[place - 1].said.calls
+        if calls and any(call.is_ours and call.id in results for call in calls):
+            return place
+    return None
 
 
 def _window(

@@ -145,5 +145,6 @@ def _tool(spec: ToolSpec) -> dict[str, object]:
 
 
 def _call(call: ToolCall) -> dict[str, object]:
-    function = {"name": call.name, "arguments": call.arguments}
+    # Some clients write a call without arguments so, and servers that parse them refuse that.
+    function = {"name": call.name, "arguments": call.arguments if call.arguments.strip() else "{}"}
     return {"id": call.id, "type": "function", "function": function}

@@ -290,4 +290,4 @@ def _too_large_together(part: MediaPart, settings: ChatEndpointSettings) -> Inva
 def _bad(
     part: MediaPart, problem: str, kind: type[InvalidRequest] = InvalidRequest
 ) -> InvalidRequest:
-    return kind(f"`{part.param}`: {problem}.", param=part.param)
+    return kind(f"`{part.param}`: {problem.removesuffix('.')}.", param=part.param)
