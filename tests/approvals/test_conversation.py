@@ -106,6 +106,40 @@ async def test_the_session_remembers_one_turn(office: Office) -> None:
     assert roles == ["system", "user", "assistant", "tool", "assistant", "user"]
 
 
+@pytest.mark.parametrize("strips", [False, True])
+async def test_a_resent_conversation_has_the_turn_with_its_calls(
+    office: Office, strips: bool
+) -> None:
+    """The questions and the decisions are no part of it."""
+    messages: list[dict[str, Any]] = [{"role": "user", "content": "Send it."}]
+
+    def add(text: str, then: str) -> None:
+        messages.append({"role": "assistant", "content": text.strip() if strips else text})
+        messages.append({"role": "user", "content": then})
+
+    said = await office.asked(ARGUMENTS, ARGUMENTS | {"to": "grace"}, user="alice")
+    for word in ("approve", "deny"):
+        add(said.text, f"{word} {said.code}")
+        said = await office.said("", user="alice", messages=messages)
+    add(said.text, "Thank you.")
+    await office.said("", user="alice", messages=messages)
+
+    sent = office.provider.requests[-1].json["messages"]
+    roles = [message["role"] for message in sent]
+    assert roles == ["system", "user", "assistant", "tool", "tool", "assistant", "user"]
+    assert "your approval" not in str(sent[1:])
+
+    add("Hello.", "And now?")
+    await office.said("", messages=messages)  # Without a session, only the texts are known.
+
+    sent = office.provider.requests[-1].json["messages"]
+    assert [message["content"] for message in sent if message["role"] == "assistant"] == [
+        "I send it.\n\nIt is sent.",
+        "Hello.",
+    ]
+    assert "your approval" not in str(sent[1:])
+
+
 @pytest.mark.parametrize("first", ["approve", "deny"])
 @pytest.mark.parametrize("again", ["approve", "deny"])
 async def test_a_code_is_for_one_decision(office: Office, first: str, again: str) -> None:

@@ -40,6 +40,7 @@ from ..common import (
     start_submitted_run,
     streamed,
     waits_for_approval,
+    without_decisions,
 )
 from ..media import MediaReader
 from . import operations
@@ -152,7 +153,7 @@ def _run_request(chat: ChatRequest, headers: Headers, bind: BindSettings) -> Run
     if chat.tools.legacy:
         params = {**params, "parallel_tool_calls": False}  # The older form has room for one call.
     return RunRequest(
-        messages=chat.messages,
+        messages=without_decisions(chat.messages),
         model=chat.model,
         agent_id=agent_id_in(headers),
         session_key=session_key_in(headers),

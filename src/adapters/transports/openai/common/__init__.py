@@ -7,6 +7,7 @@ from .approvals import (
     decided_run,
     decision_in,
     waits_for_approval,
+    without_decisions,
 )
 from .fields import Ignored
 from .headers import (
@@ -78,4 +79,5 @@ __all__ = [
     "streamed",
     "text_of",
     "waits_for_approval",
+    "without_decisions",
 ]

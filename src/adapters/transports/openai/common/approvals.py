@@ -12,7 +12,7 @@ import asyncio
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .....domain.errors import InvalidRequest
 from .....domain.messages import Message, Role, Text
@@ -46,6 +46,13 @@ APPROVAL_HEADER = {"name": f"x-opensoul-{_HEADER}", "in": "header", "schema": {"
 _LONGEST = 64
 """Characters of a message that decides, white space included."""
 _DECIDING = re.compile(rf"(approve|deny) {{1,4}}({CODE_PATTERN})", re.IGNORECASE)
+_ASKS = " waits for your approval. Its arguments:"
+_ASKING = re.compile(
+    rf"The tool [^\n]*{re.escape(_ASKS)}\s{{1,9}}[^\n]*\n\s{{0,9}}"
+    r"Answer with one of these lines within \d+ minutes; without an answer the call is denied\."
+    rf"\s{{1,9}}approve ({CODE_PATTERN})\s{{1,9}}deny \1"
+)
+"""What `_question` writes, at the end of an answer; clients may change its white space."""
 _DECISIONS = {"approve": Decision.ALLOW, "deny": Decision.DENY}
 _SUBAGENT = ":subagent:"
 """Is in the keys of the sessions of sub-agents."""
@@ -73,6 +80,37 @@ def decision_in(messages: Sequence[Message]) -> tuple[Decision, str] | None:
         return None
     found = _DECIDING.fullmatch(part.text.strip())
     return None if found is None else (_DECISIONS[found[1].lower()], found[2].upper())
+
+
+def without_decisions(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """A resent conversation in which the answers before and after a decision are one again, as they
+    are stored, without the question for the approval."""
+    found: list[Message] = []
+    for message in messages:
+        if message.role is Role.ASSISTANT and (before := _before_decision(found)) is not None:
+            del found[-2:]
+            if before:
+                parts = message.parts
+                message = replace(message, parts=(Text(before), *parts))
+                if parts and isinstance(first := parts[0], Text):
+                    parts = (Text(f"{before}\n\n{first.text}"), *parts[1:])
+                    message = replace(message, parts=parts)
+        found.append(message)
+    return tuple(found)
+
+
+def _before_decision(messages: Sequence[Message]) -> str | None:
+    """The text before the question that the last message decides; None where it decides none."""
+    if len(messages) < 2 or messages[-2].role is not Role.ASSISTANT:
+        return None
+    if (decision := decision_in(messages[-1:])) is None:
+        return None
+    text = messages[-2].text.rstrip()
+    begin = text.rfind("The tool ", 0, max(0, text.rfind(_ASKS)))
+    asked = _ASKING.fullmatch(text, begin) if begin >= 0 else None
+    if asked is None or asked[1] != decision[1]:
+        return None
+    return text[:begin].rstrip()
 
 
 async def decided_run(
@@ -207,7 +245,7 @@ def _question(approval: Approval, *, of: str = "") -> str:
     code."""
     minutes = max(1, round((approval.expires_at - approval.created_at) / 60))
     return (
-        f"The tool {_line(approval.call.name)}{of} waits for your approval. Its arguments:\n\n"
+        f"The tool {_line(approval.call.name)}{of}{_ASKS}\n\n"
         f"    {_line(_compact(approval.call.arguments))}\n\n"
         f"Answer with one of these lines within {minutes} minutes; without an answer the call is "
         f"denied.\n\napprove {approval.code}\n\ndeny {approval.code}\n"

@@ -23,9 +23,7 @@ from .files import PDF, BadFile, PdfTexts, decoded, framed, type_of
 from .pictures import BadPicture, picture_of
 
 _SETTINGS = "gateway.http.endpoints.chatCompletions"
-_DATA_URL = re.compile(
-    r"data:(?P<mime>[^;,]{0,128})(?P<parameters>(?:;[^;,]{0,128}){0,16}),", re.IGNORECASE
-)
+_DATA_URL = re.compile(r"\Adata:(?P<mime>[^;,]*)(?P<parameters>(?:;[^;,]*){0,16}),", re.IGNORECASE)
 _HTTP = re.compile(r"https?://", re.IGNORECASE)
 _FETCHES = 8
 """Pictures of one request that are fetched at the same time."""
