@@ -115,7 +115,7 @@ class SessionSection(Section):
     side_task_patterns: list[Text] = setting(
         list(SIDE_TASK_PATTERNS), addition=True, free_text=True
     )
-    """How the messages begin with which chat clients ask for titles, tags and the like, beside a
+    """The beginnings of messages by which chat clients request titles, tags and the like for a
     conversation. Such a request has neither session nor tools; `[]`: none is recognised."""
     send_policy: SendPolicy = setting(SendPolicy)
     """Which sessions accept messages; a session's own `sendPolicy` takes precedence."""
