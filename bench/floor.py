@@ -43,9 +43,9 @@ from opensoul.adapters.providers.openai import CHAT_COMPLETIONS
 from opensoul.adapters.providers.openai.answer.stream import Answer
 from opensoul.adapters.system.ids import new_id
 from opensoul.adapters.system.logging.setup import configure
+from opensoul.adapters.transports.answering import Answer as Collected
 from opensoul.adapters.transports.openai.chat.answers import Frames, Head, completion
 from opensoul.adapters.transports.openai.chat.request import ChatRequest, read_request
-from opensoul.adapters.transports.openai.common import Answer as Collected
 from opensoul.domain.messages import Role, text_message
 from opensoul.domain.models.calls import ModelTarget, Provider, TextDelta, Usage
 from opensoul.domain.ports import Turn

@@ -101,6 +101,24 @@ class ChatEndpointSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class EndpointSettings:
+    """The endpoints beside chat completions that are served. The limits of `ChatEndpointSettings`
+    hold for them, too."""
+
+    responses: bool = False
+    messages: bool = False
+    completions: bool = False
+    embeddings: bool = False
+    mcp: bool = False
+    a2a: bool = False
+
+    @property
+    def lists_models(self) -> bool:
+        """One of them has clients that ask for the list of models."""
+        return self.responses or self.messages or self.completions or self.embeddings
+
+
+@dataclass(frozen=True, slots=True)
 class LaneSettings:
     max_concurrent: int = 64
     """Runs that work at the same time, over all sessions."""
@@ -211,6 +229,7 @@ class Settings:
     generation: str = ""
     """Names this configuration: of two with one name, the content is the same."""
     chat: ChatEndpointSettings = field(default_factory=ChatEndpointSettings)
+    endpoints: EndpointSettings = EndpointSettings()
     models: ModelDirectory = field(default_factory=ModelDirectory)
     sessions: SessionSettings = field(default_factory=SessionSettings)
     lanes: LaneSettings = field(default_factory=LaneSettings)

@@ -233,7 +233,7 @@ ALL = [
         "gateway.auth.rateLimit.exemptLoopback gateway.allowRealIpFallback "
         "gateway.controlUi.enabled gateway.controlUi.basePath "
         "gateway.controlUi.dangerouslyAllowHostHeaderOriginFallback "
-        "gateway.http.endpoints.responses "
+        "gateway.http.endpoints.responses.maxUrlParts "
         "gateway.http.securityHeaders gateway.channelHealthCheckMinutes gateway.tools.deny "
         "logging.redactSensitive diagnostics",
         "models.providers.*.models[].compat.thinkingFormat agents.defaults.model.timeoutMs",

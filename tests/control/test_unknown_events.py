@@ -9,10 +9,10 @@ import orjson
 import pytest
 
 from opensoul.adapters.persistence.common.event_codec import decode_events, encode_events
+from opensoul.adapters.transports.answering.runs import collect
 from opensoul.adapters.transports.control.broadcast.payloads import RunPayloads
 from opensoul.adapters.transports.http.context import RequestContext
 from opensoul.adapters.transports.openai.chat.answers import Frames
-from opensoul.adapters.transports.openai.common.runs import collect
 from opensoul.client.run_events import Resumed as ClientResumed
 from opensoul.client.run_events import StepDone as ClientStepDone
 from opensoul.client.run_events import ToolFinished as ClientToolFinished

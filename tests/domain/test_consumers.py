@@ -115,7 +115,7 @@ def test_the_consumers_are_found() -> None:
         "adapters.transports.control.methods.outcomes",
         "adapters.transports.http.context",
         "adapters.transports.openai.chat.answers",
-        "adapters.transports.openai.common.runs",
+        "adapters.transports.answering.runs",
         "app.cli.remote.local_turns",
         "domain.execution.recovery",
         "domain.runs.records",

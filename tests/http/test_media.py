@@ -14,8 +14,7 @@ import pytest
 from dependency_injector import providers
 from openai import AsyncOpenAI, BadRequestError
 
-from opensoul.adapters.transports.openai.common import MediaPart
-from opensoul.adapters.transports.openai.media import MediaReader
+from opensoul.adapters.transports.media import MediaPart, MediaReader
 from opensoul.adapters.web import GuardedClient
 from opensoul.domain.byte_budget import NO_CHARGE
 from opensoul.domain.messages import Image, Message, Part, Role, Text

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from opensoul.adapters.transports import RouteTable
+from opensoul.adapters.transports.answering.runs import Feed, streamed
 from opensoul.adapters.transports.http.context import RequestContext, current
 from opensoul.adapters.transports.http.deadline import ReusableDeadline
 from opensoul.adapters.transports.http.middleware import Middleware
 from opensoul.adapters.transports.openai.chat.answers import Frames, Head
-from opensoul.adapters.transports.openai.common.runs import Feed, streamed
 from opensoul.domain.access.addresses import ClientAddress
 from opensoul.domain.errors import Unauthenticated
 from opensoul.domain.models.calls import TextDelta

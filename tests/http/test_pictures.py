@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opensoul.adapters.transports.openai.media.pictures import BadPicture, Picture, picture_of
+from opensoul.adapters.transports.media.pictures import BadPicture, Picture, picture_of
 from tests.http.pictures import (
     chunk,
     gif,

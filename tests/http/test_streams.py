@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from opensoul.adapters.persistence.common.live_logs import BOUNDS, Bounds
 from opensoul.adapters.persistence.memory.run_events import MemoryRunEvents
+from opensoul.adapters.transports.answering.runs import Feed, collect
 from opensoul.adapters.transports.http.context import RequestContext
 from opensoul.adapters.transports.openai.chat.answers import Frames, Head
-from opensoul.adapters.transports.openai.common.runs import Feed, collect
 from opensoul.domain.access.addresses import ClientAddress
 from opensoul.domain.errors import (
     EventsExpired,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ....domain.settings import (
     ChatEndpointSettings,
+    EndpointSettings,
     FileSettings,
     ImageSettings,
     LaneSettings,
@@ -41,7 +42,8 @@ def build_settings(building: Building, generation: str, *, exists: bool) -> Sett
     agents, models = build_agents(building)
     store = _store(building)
     proxies = build_proxies(building)
-    chat = gateway.http.endpoints.chat_completions
+    endpoints = gateway.http.endpoints
+    chat = endpoints.chat_completions
     return Settings(
         agents=agents,
         auth=build_auth(building, listen, build_keys(building, agents)),
@@ -71,6 +73,14 @@ def build_settings(building: Building, generation: str, *, exists: bool) -> Sett
             keepalive=chat.keepalive_ms / 1000,
             write_timeout=chat.write_timeout_ms / 1000,
             reasoning=chat.reasoning == "include",
+        ),
+        endpoints=EndpointSettings(
+            responses=endpoints.responses.enabled,
+            messages=endpoints.messages.enabled,
+            completions=endpoints.completions.enabled,
+            embeddings=endpoints.embeddings.enabled,
+            mcp=endpoints.mcp.enabled,
+            a2a=endpoints.a2a.enabled,
         ),
         models=models,
         sessions=build_sessions(building.config.session),

@@ -26,6 +26,11 @@ _MAX_INTEGER = 2**53 - 1
 _MAX_SECONDS = 10 * 366 * 86_400
 
 
+def _camel(name: str) -> str:
+    """`max_bytes` as `maxBytes`. A single word stays as it is; `to_camel` makes `a2A` of `a2a`."""
+    return to_camel(name) if "_" in name else name
+
+
 class Section(BaseModel):
     """An object of the configuration; types are strict.
 
@@ -36,7 +41,7 @@ class Section(BaseModel):
 
     ours: ClassVar[bool] = False
     model_config = ConfigDict(
-        alias_generator=to_camel,
+        alias_generator=_camel,
         # Validators are built once, for the root, on first use.
         defer_build=True,
         extra="allow",

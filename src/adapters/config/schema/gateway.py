@@ -157,9 +157,57 @@ class ChatCompletions(Section):
     `x-opensoul-reasoning` of a request takes precedence."""
 
 
+class Responses(Section):
+    enabled: bool = False
+    """Serve `/v1/responses` and `/v1/conversations`."""
+
+
+class Messages(Section):
+    ours: ClassVar[bool] = True
+    enabled: bool = False
+    """Serve `/v1/messages` and `/v1/messages/count_tokens`."""
+
+
+class Completions(Section):
+    ours: ClassVar[bool] = True
+    enabled: bool = False
+    """Serve `/v1/completions`."""
+
+
+class Embeddings(Section):
+    ours: ClassVar[bool] = True
+    enabled: bool = False
+    """Serve `/v1/embeddings`."""
+
+
+class McpEndpoint(Section):
+    ours: ClassVar[bool] = True
+    enabled: bool = False
+    """Serve the agents as tools of an MCP server at `/mcp`."""
+
+
+class A2a(Section):
+    ours: ClassVar[bool] = True
+    enabled: bool = False
+    """Serve `/.well-known/agent-card.json` and the methods of A2A."""
+
+
 class Endpoints(Section):
     chat_completions: ChatCompletions = setting(ChatCompletions)
-    """The OpenAI-compatible chat endpoint."""
+    """The OpenAI-compatible chat endpoint. Its limits for bodies, pictures, files and streams hold
+    for the other endpoints, too."""
+    responses: Responses = setting(Responses)
+    """OpenAI's Responses API."""
+    messages: Messages = setting(Messages, addition=True)
+    """Anthropic's Messages API."""
+    completions: Completions = setting(Completions, addition=True)
+    """OpenAI's older completions of a prompt."""
+    embeddings: Embeddings = setting(Embeddings, addition=True)
+    """OpenAI's embeddings."""
+    mcp: McpEndpoint = setting(McpEndpoint, addition=True)
+    """The Model Context Protocol, with this Gateway as the server."""
+    a2a: A2a = setting(A2a, addition=True)
+    """The Agent2Agent protocol."""
 
 
 class Cors(Section):

@@ -118,6 +118,8 @@ def _switched_off(switch: Switch) -> Problem:
         f"{switch.subject} is switched off. To switch it on, set {switch.key} to true in the "
         "configuration."
     )
+    if "chatCompletions" not in switch.key:
+        message += " Chat completions are at POST /v1/chat/completions."
     return Problem(404, message, "endpoint_disabled")
 
 

@@ -31,6 +31,7 @@ from ....domain.runs import (
     consumes,
     status_after,
 )
+from ..http import Problem
 from ..http.json_text import dumps
 
 
@@ -87,6 +88,10 @@ class EventFrames:
             if seq > self._after:
                 frames.append(self._frame(seq, event))
         return b"".join(frames)
+
+    def failure(self, problem: Problem) -> bytes:
+        """The frame of an error. Nothing follows it."""
+        return b"data: " + dumps(problem.envelope) + b"\n\n"
 
     def _frame(self, seq: int, event: RunEvent) -> bytes:
         name = "unknown" if isinstance(event, Unknown) else KINDS.of(event).name

@@ -11,10 +11,11 @@ from ....domain.access import Scope
 from ....domain.errors import EventsExpired, InvalidRequest
 from ....domain.runs import EventBatch, RunQuery, RunRecord, RunStatus
 from ....domain.services import MAX_RUNS_LISTED, Events, Gateway
+from ..answering import EVENT_STREAM, Feed, streamed, text_of
 from ..http.context import RequestContext, current
 from ..http.json_text import dumps
-from ..openai.common import CHAT_SWITCH, EVENT_STREAM, Feed, chat_limits, streamed, text_of
 from ..routes import Route, Transport
+from ..switches import CHAT_SWITCH, answer_limits
 from . import operations
 from .events import EventFrames, run_object
 
@@ -27,7 +28,7 @@ _CANCEL_PATIENCE = 5.0
 def transport(gateway: Gateway) -> Transport:
     """The routes."""
     endpoint = _Endpoint(gateway)
-    route = partial(Route, limits=chat_limits, switch=CHAT_SWITCH)
+    route = partial(Route, limits=answer_limits, switch=CHAT_SWITCH)
     all_ = "/v1/runs"
     one, events, cancel = (f"{all_}/<run_id>{rest}" for rest in ("", "/events", "/cancel"))
     listed, found = "Runs, the newest first.", "One run."

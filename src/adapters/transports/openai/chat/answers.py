@@ -27,8 +27,9 @@ from .....domain.runs import (
     Waiting,
     consumes,
 )
+from ...answering import Answer
+from ...http import Problem
 from ...http.json_text import dumps
-from ..common import Answer
 from .extras import Extras
 
 _DEFAULT = Extras()
@@ -203,6 +204,10 @@ class Frames:
         if joined and self._id:
             joined = b"%b%b%d\n\n" % (joined[:-1], self._id, first + len(events) - 1)
         return joined + _DONE if self.ended else joined
+
+    def failure(self, problem: Problem) -> bytes:
+        """The frame of an error. Nothing follows it."""
+        return b"data: " + dumps(problem.envelope) + b"\n\n"
 
     def _deltas(self, texts: list[str]) -> bytes:
         """A frame for each text. All are encoded together, as a list. Behind its first quotation

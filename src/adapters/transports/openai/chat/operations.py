@@ -5,15 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ...answering import APPROVAL_HEADER, BINDING_HEADERS, RESUME_HEADERS
 from ...routes import SCHEMA_REF, json_content
-from ..common import (
-    APPROVAL_HEADER,
-    BINDING_HEADERS,
-    CHOICE_SCHEMA,
-    MESSAGES_SCHEMA,
-    RESUME_HEADERS,
-    TOOLS_SCHEMA,
-)
+from ..common import CHOICE_SCHEMA, MESSAGES_SCHEMA, TOOLS_SCHEMA
 from . import examples
 from .extras import EXTRA_HEADERS
 from .request import Fields

@@ -11,18 +11,10 @@ from pydantic_core import PydanticCustomError
 
 from .....domain.errors import Unsupported
 from .....domain.messages import Message
-from ..common import (
-    DEFAULT_MODEL,
-    TOOL_FIELDS,
-    Ignored,
-    MediaPart,
-    Parameters,
-    ReadTools,
-    parameters,
-    read_fields,
-    read_messages,
-    read_tools,
-)
+from ...answering import Parameters, parameters, read_fields
+from ...http.fields import Ignored
+from ...media import MediaPart
+from ..common import DEFAULT_MODEL, TOOL_FIELDS, ReadTools, read_messages, read_tools
 
 
 def _stop(value: Any) -> Any:

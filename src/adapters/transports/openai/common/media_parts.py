@@ -7,35 +7,17 @@ clients of the Responses API write `input_image` and `input_file`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from .....domain.errors import InvalidRequest, Unsupported
-from .....domain.messages import Image
-from .fields import Ignored, a_string, an_object, optional_string, wrong
+from ...http.fields import Ignored, a_string, an_object, optional_string, wrong
+from ...media import MediaPart
 
 MEDIA_KINDS = frozenset(
     ["image_url", "input_image", "image", "input_audio", "audio", "video_url", "file", "input_file"]
 )
-UNREAD = Image("", "")
-"""Stands in a message for a part whose content has not been read yet."""
 _MAX_DETAIL = 32
 _MAX_FILE_NAME = 255
-
-
-@dataclass(frozen=True, slots=True)
-class MediaPart:
-    """A part whose content has not been read yet. `message` and `part` are its place."""
-
-    message: int
-    part: int
-    is_picture: bool
-    source: str
-    """A data URL; for a picture also another URL, for a file also base64 alone."""
-    param: str
-    """The path of the source in the request."""
-    detail: str = ""
-    filename: str = ""
 
 
 def read_media_part(

@@ -10,8 +10,9 @@ from typing import Any
 
 from .....domain.errors import InvalidRequest, Unsupported
 from .....domain.messages import Message, Part, Reasoning, Role, Text, ToolCall
-from .fields import Ignored, a_list, a_string, an_object, kind_of, optional_string, wrong
-from .media_parts import MEDIA_KINDS, UNREAD, MediaPart, read_media_part
+from ...http.fields import Ignored, a_list, a_string, an_object, kind_of, optional_string, wrong
+from ...media import UNREAD, MediaPart
+from .media_parts import MEDIA_KINDS, read_media_part
 
 MAX_MESSAGES = 10_000
 MAX_PARTS = 2_000

@@ -12,7 +12,7 @@ from typing import Any
 
 from .....domain.errors import InvalidRequest, Unsupported
 from .....domain.tools import CLIENT_SOURCE, ChoiceMode, ClientTools, ToolChoice, ToolSpec
-from .fields import Ignored, a_list, a_string, an_object, kind_of, optional_string, wrong
+from ...http.fields import Ignored, a_list, a_string, an_object, kind_of, optional_string, wrong
 
 MAX_TOOLS = 512
 """Definitions of one request. OpenAI takes 128."""

@@ -10,12 +10,12 @@ from typing import Protocol
 
 from quart import Response
 
-from .....domain.byte_budget import held_bytes
-from .....domain.concurrency import drop_tracebacks
-from .....domain.errors import GatewayError, InvalidRequest, RunFailed
-from .....domain.messages import ToolCall
-from .....domain.models import ReasoningDelta, TextDelta
-from .....domain.runs import (
+from ....domain.byte_budget import held_bytes
+from ....domain.concurrency import drop_tracebacks
+from ....domain.errors import GatewayError, InvalidRequest, RunFailed
+from ....domain.messages import ToolCall
+from ....domain.models import ReasoningDelta, TextDelta
+from ....domain.runs import (
     CONTEXT_EVENTS,
     DELTAS,
     TERMINAL,
@@ -37,11 +37,10 @@ from .....domain.runs import (
     consumes,
     error_of,
 )
-from .....domain.services import Events, Following, Gateway
-from ...http import Problem
-from ...http.context import RequestContext
-from ...http.errors import INTERNAL_ERROR, problem_of
-from ...http.json_text import dumps
+from ....domain.services import Events, Following, Gateway
+from ..http import Problem
+from ..http.context import RequestContext
+from ..http.errors import INTERNAL_ERROR, problem_of
 from .approvals import ApprovalPause
 from .headers import as_headers, session_headers
 
@@ -139,10 +138,8 @@ class RunFrames(Protocol):
         """The frames for `events`, the first of which has the number `first`; empty where the
         format has none for them."""
 
-
-def error_frame(problem: Problem) -> bytes:
-    """The last frame of a stream that failed."""
-    return b"data: " + dumps(problem.envelope) + b"\n\n"
+    def failure(self, problem: Problem) -> bytes:
+        """The last frames of a stream that failed."""
 
 
 class Feed:
@@ -184,6 +181,10 @@ class Feed:
                 raise
             return None
         return frames
+
+    def failure(self, problem: Problem) -> bytes:
+        """The last frames, which report `problem`."""
+        return self._frames.failure(problem)
 
     async def _next(self) -> bytes:
         """The frames of the next events; empty if the format has none for them."""
@@ -257,5 +258,5 @@ async def _body(feed: Feed, first: bytes | None, context: RequestContext) -> Asy
         else:
             continue
         context.reported(problem)
-        yield error_frame(problem)
+        yield feed.failure(problem)
         return

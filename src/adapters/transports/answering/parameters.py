@@ -20,9 +20,9 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from .....domain.errors import InvalidRequest, Unsupported
-from ...http.json_text import dumps
-from .fields import Ignored, integral, kind_of
+from ....domain.errors import InvalidRequest, Unsupported
+from ..http.fields import Ignored, integral, kind_of
+from ..http.json_text import dumps
 
 _HALF = re.compile("[\ud800-\udfff]")
 _I64 = 2**63

@@ -11,8 +11,8 @@ from collections import OrderedDict
 from contextlib import suppress
 from pathlib import Path, PurePath
 
-from .....domain.settings import FileSettings
-from .....domain.text import escape_line, untrusted
+from ....domain.settings import FileSettings
+from ....domain.text import escape_line, untrusted
 
 PDF = "application/pdf"
 _TYPES = {

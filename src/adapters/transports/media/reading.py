@@ -12,14 +12,14 @@ from functools import partial
 from urllib.parse import unquote
 from weakref import WeakValueDictionary
 
-from .....domain.byte_budget import Charge
-from .....domain.concurrency import off_loop
-from .....domain.errors import GatewayBusy, GatewayError, InvalidRequest, Unsupported
-from .....domain.messages import Image, Message, Part, Role, Text
-from .....domain.ports import WebClient, WebFailed, WebLimits
-from .....domain.settings import ChatEndpointSettings, FileSettings, ImageSettings
-from ..common import MediaPart
+from ....domain.byte_budget import Charge
+from ....domain.concurrency import off_loop
+from ....domain.errors import GatewayBusy, GatewayError, InvalidRequest, Unsupported
+from ....domain.messages import Image, Message, Part, Role, Text
+from ....domain.ports import WebClient, WebFailed, WebLimits
+from ....domain.settings import ChatEndpointSettings, FileSettings, ImageSettings
 from .files import PDF, BadFile, PdfTexts, decoded, framed, type_of
+from .parts import MediaPart
 from .pictures import BadPicture, picture_of
 
 _SETTINGS = "gateway.http.endpoints.chatCompletions"

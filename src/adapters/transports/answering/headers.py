@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .....domain.errors import AgentConflict, InvalidRequest
-from .....domain.runs import RunRequest, RunSpec
-from .....domain.sessions import BindSettings, BoundBy, Conversation
-from ...http.requests import Headers, family_header, unread_headers
-from .fields import plain
+from ....domain.errors import AgentConflict, InvalidRequest
+from ....domain.runs import RunRequest, RunSpec
+from ....domain.sessions import BindSettings, BoundBy, Conversation
+from ..http.fields import plain
+from ..http.requests import Headers, family_header, unread_headers
 
 _HEADER_OF: Mapping[str | None, str] = {
     "agent_id": "x-opensoul-agent-id",

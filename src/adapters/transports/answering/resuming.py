@@ -12,12 +12,12 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from .....domain.byte_budget import held_bytes
-from .....domain.errors import EventsExpired, InvalidRequest, KeyReused
-from .....domain.messages import Message, Role, ToolCall
-from .....domain.models import StopReason, TextDelta, Usage
-from .....domain.ports import Turn
-from .....domain.runs import (
+from ....domain.byte_budget import held_bytes
+from ....domain.errors import EventsExpired, InvalidRequest, KeyReused
+from ....domain.messages import Message, Role, ToolCall
+from ....domain.models import StopReason, TextDelta, Usage
+from ....domain.ports import Turn
+from ....domain.runs import (
     CONTEXT_EVENTS,
     DELTAS,
     TERMINAL,
@@ -37,9 +37,9 @@ from .....domain.runs import (
     Waiting,
     consumes,
 )
-from .....domain.services import Following, Gateway, run_id_of_key
-from ...http.context import RequestContext
-from ...http.requests import Headers, family_header
+from ....domain.services import Following, Gateway, run_id_of_key
+from ..http.context import RequestContext
+from ..http.requests import Headers, family_header
 from .headers import as_headers, session_headers
 
 _KEY = "Idempotency-Key"

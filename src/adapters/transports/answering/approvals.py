@@ -14,10 +14,10 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from .....domain.errors import InvalidRequest
-from .....domain.messages import Message, Role, Text
-from .....domain.models import StopReason, TextDelta, Usage
-from .....domain.runs import (
+from ....domain.errors import InvalidRequest
+from ....domain.messages import Message, Role, Text
+from ....domain.models import StopReason, TextDelta, Usage
+from ....domain.runs import (
     CONTEXT_EVENTS,
     DELTAS,
     TERMINAL,
@@ -33,11 +33,11 @@ from .....domain.runs import (
     Waiting,
     consumes,
 )
-from .....domain.services import Approvals, Events, Following, Gateway
-from .....domain.text import escape_line
-from .....domain.tools import CODE_PATTERN, Approval, Decision
-from ...http.context import RequestContext
-from ...http.requests import Headers, family_header
+from ....domain.services import Approvals, Events, Following, Gateway
+from ....domain.text import escape_line
+from ....domain.tools import CODE_PATTERN, Approval, Decision
+from ..http.context import RequestContext
+from ..http.requests import Headers, family_header
 
 _HEADER = "approval"
 _NAMES = (f"x-opensoul-{_HEADER}".encode(), f"x-openclaw-{_HEADER}".encode())

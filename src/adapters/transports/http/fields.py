@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .....domain.errors import InvalidRequest
+from ....domain.errors import InvalidRequest
 
 _LONGEST_SHOWN = 40
 
