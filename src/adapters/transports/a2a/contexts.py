@@ -15,8 +15,8 @@ from ....domain.sessions import Conversation, SessionKey
 
 SOURCE = "a2a"
 _NAME = "context"
-_ID = r"[A-Za-z0-9_.~@+=/-]{1,200}"
-"""Without a colon: bindings take ids with some prefixes that have one for temporary."""
+_ID = r"(?!sha256-)[!-~]{1,200}"
+"""Ids that keys have as they are; other names have their digests there."""
 _VALID = re.compile(_ID)
 _MADE = re.compile(rf"{SOURCE}-chat:{_NAME}:({_ID})")
 _MADE_IN_NAMESPACE = re.compile(rf"(?:key:[^:]*:)?{SOURCE}-chat(?:-of:[^:]*)?:{_NAME}:({_ID})")
@@ -37,11 +37,11 @@ def binding_of(context_id: str) -> Binding:
         return Binding(session_key=context_id)
     if not _VALID.fullmatch(context_id):
         raise InvalidParamsError(
-            "`contextId` must be 1 to 200 letters, digits and characters of `_.~@+=/-`, or a "
-            "session key that begins with `agent:`.",
+            "`contextId` must be 1 to 200 characters of ASCII without spaces, or a session key, "
+            "which begins with `agent:`.",
             data={"param": "message.contextId"},
         )
-    return Binding(conversation=Conversation(_NAME, context_id))
+    return Binding(conversation=Conversation(_NAME, context_id, resent=False))
 
 
 def context_id_of(key: SessionKey, principal: Principal) -> str:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-MISSING = (
-    "The A2A endpoint needs the package a2a-sdk, which is not installed. Install it with: "
-    "pip install 'opensoul[a2a]'"
-)
+PROBLEM = "The A2A endpoint is switched on, but the package a2a-sdk is not installed."
+ADVICE = "Install it: pip install 'opensoul[a2a]'"
 
 
 def is_installed() -> bool:

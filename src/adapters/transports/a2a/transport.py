@@ -16,7 +16,7 @@ from ....domain.services import Approvals, Gateway
 from ..routes import Route, Transport
 from ..switches import A2A_SWITCH, answer_limits
 from . import operations
-from .extra import MISSING, is_installed
+from .extra import ADVICE, PROBLEM, is_installed
 
 if TYPE_CHECKING:
     from .calls import Calls
@@ -74,7 +74,7 @@ class _Endpoint:
         if is_installed():
             await self._loaded()
         else:
-            logger.error(MISSING)
+            logger.error("%s %s", PROBLEM, ADVICE)
 
     async def card(self, agent_id: str = "") -> Response:
         body = (await self._loaded()).card(agent_id)
@@ -88,7 +88,7 @@ class _Endpoint:
         second."""
         if self._calls is None:
             if not is_installed():
-                raise Unavailable(f"{MISSING}.")
+                raise Unavailable(f"{PROBLEM} {ADVICE}.")
             made = (await asyncio.to_thread(_imported))(self._gateway, self._approvals, self._web)
             self._calls = self._calls or made
         return self._calls
