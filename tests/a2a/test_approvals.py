@@ -19,6 +19,7 @@ from a2a.types import (
 
 from tests.app.serving import config
 from tests.approvals.office import ARGUMENTS, Office, calls, open_office
+from tests.approvals.test_conversation import DELEGATING, spawns
 from tests.fakes.behaviours import answer
 from tests.fakes.provider import FakeProvider
 
@@ -91,6 +92,31 @@ async def test_a_stream_ends_where_the_task_waits_and_goes_on_by_the_decision(
     assert events[0].task.id == task.id
     assert list(states(events))[-1] == "completed"
     assert streamed_text(events) == "I send it. \n\nIt is sent."
+
+
+@pytest.mark.parametrize(("version", "streaming"), [("1.0", False), ("1.0", True), ("0.3", True)])
+async def test_a_task_waits_for_the_approval_of_a_sub_agent(
+    tmp_path: Path, version: str, streaming: bool
+) -> None:
+    sections = DELEGATING | {"gateway": switched_on(config())["gateway"]}
+    async with (
+        FakeProvider() as provider,
+        open_office(tmp_path, provider, sections=sections) as office,
+        calling(office.served, version=version) as caller,
+    ):
+        provider.will(spawns("Send it."), calls(), answer("The helper sent it."), answer("Done."))
+        if streaming:
+            events = await caller.stream(sent("Have it sent."))
+            assert list(states(events))[-1] == "input_required"
+            assert "approve" not in streamed_text(events)
+            asked = GetTaskRequest(id=events[0].task.id)
+            task = await (await caller.client()).get_task(asked)
+        else:
+            task = await caller.task(sent("Have it sent."))
+        assert "of a sub-agent" in task.status.message.parts[0].text
+        done = await caller.task(sent(f"approve {code_in(task)}", task_id=task.id))
+        assert text_of(done).endswith("Done.")
+        assert office.courier.sent == [ARGUMENTS]
 
 
 async def test_a_code_decides_on_its_own_task_alone(office: Office, caller: Caller) -> None:

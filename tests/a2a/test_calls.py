@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,12 +19,14 @@ from a2a.types import (
 )
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
-from tests.app.keyed import created
-from tests.app.serving import SECRET, Served
+from opensoul.adapters.transports.a2a.rpc import METHODS
+from tests.app.keyed import content, created
+from tests.app.serving import SECRET, Served, serving
 from tests.fakes.provider import FakeProvider
 
-from .agents import Caller, calling, name, rpc, sent, text_of
+from .agents import Caller, calling, name, rpc, sent, switched_on, text_of
 
 MESSAGE = {"messageId": "m1", "role": "ROLE_USER", "parts": [{"text": "hello"}]}
 LEGACY = {"messageId": "m1", "role": "user", "parts": [{"kind": "text", "text": "hello"}]}
@@ -256,3 +259,38 @@ async def test_headers_bind_a_message_as_on_other_endpoints(
     current.agent = "guide"
     with pytest.raises(Exception, match="x-opensoul-agent-id"):
         await current.task(sent())
+
+
+async def test_the_examples_of_the_document_are_answered_as_it_says(current: Caller) -> None:
+    document = (await current.http.get(f"{current.url}/openapi.json")).json()
+    operation = document["paths"]["/a2a"]["post"]
+    media = operation["requestBody"]["content"]["application/json"]
+    schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
+    validator = Draft202012Validator({**schema, "components": document["components"]})
+    for example in media["examples"].values():
+        answered = (await current.raw(example["value"])).json()
+        validator.validate(answered)
+        assert "result" in answered
+    assert set(METHODS) == set(
+        document["components"]["schemas"]["A2aRequest"]["properties"]["method"]["enum"]
+    )
+    card = document["paths"]["/.well-known/agent-card.json"]["get"]["responses"]["200"]
+    schema = card["content"]["application/json"]["schema"]
+    validator = Draft202012Validator({**schema, "components": document["components"]})
+    validator.validate(
+        (await current.http.get(f"{current.url}/.well-known/agent-card.json")).json()
+    )
+
+
+async def test_the_task_of_an_earlier_process_is_still_there(
+    tmp_path: Path, provider: FakeProvider
+) -> None:
+    whole = switched_on(content(provider))
+    async with serving(tmp_path, whole) as served, calling(served) as caller:
+        task = await caller.task(sent())
+    async with serving(tmp_path, whole) as served, calling(served) as caller:
+        client = await caller.client()
+        found = await client.get_task(GetTaskRequest(id=task.id))
+        assert (found.context_id, text_of(found)) == (task.context_id, "Hello!")
+        await caller.task(sent("And now?", context_id=task.context_id))
+    assert "Hello!" in str(provider.requests[-1].json)

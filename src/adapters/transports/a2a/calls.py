@@ -92,7 +92,7 @@ class Calls:
 
     async def answer(self, agent_id: str) -> Response:
         """The response to the call in the body of the current request."""
-        context, call = current(), Call()
+        context, call, agent_id = current(), Call(), agent_id.lower()
         try:
             call = await self._read(context)
             if call.error is not None:
@@ -129,7 +129,7 @@ class Calls:
     async def _answer(self, context: RequestContext, call: Call, agent_id: str) -> Response:
         operation, asked = call.operation, call.request
         assert operation is not None  # noqa: S101 - Calls without one have an error.
-        context.log_fields["method"] = operation.value
+        context.log_fields["call"] = operation.value
         results = Results(call.id, call.legacy)
         match operation:
             case Operation.SEND:
@@ -260,7 +260,7 @@ class Calls:
         # A program wrote the message: it is no command.
         asked = replace(asked, source=SOURCE, on_leave=OnLeave.CONTINUE, commands=False)
         if agent_id:
-            if asked.agent_id is not None and asked.agent_id.strip().lower() != agent_id.lower():
+            if asked.agent_id is not None and asked.agent_id.strip().lower() != agent_id:
                 name = "x-opensoul-agent-id"
                 message = f"The header {name} names another agent than the path."
                 raise InvalidRequest(message, param=name)
@@ -343,9 +343,8 @@ class Calls:
                 ) from None
         runs: list[RunRecord] = []
         token = behind = ""
-        agent = agent_id.lower() or None
         for _ in range(_MOST_PAGES):
-            query = RunQuery(agent_id=agent, limit=_ROWS, cursor=cursor)
+            query = RunQuery(agent_id=agent_id or None, limit=_ROWS, cursor=cursor)
             page = await self._gateway.runs(principal, query)
             for run in page.runs:
                 if not _is_wanted(run, asked, principal):
@@ -360,13 +359,10 @@ class Calls:
                 behind = page.runs[-1].id
         else:
             token = behind
+        length = length_in(asked) or 0
+        with_answer = asked.include_artifacts
         tasks = [
-            await self._tasks.task(
-                principal,
-                run,
-                history_length=length_in(asked),
-                with_answer=asked.include_artifacts,
-            )
+            await self._tasks.task(principal, run, history_length=length, with_answer=with_answer)
             for run in runs
         ]
         return ListTasksResponse(

@@ -48,6 +48,13 @@ _RESPONSE = {
         "error": _ERROR,
     },
 }
+_REFUSALS = {
+    403: "The credential lacks the scope, or the client may not be here.",
+    429: "Too many requests, of this client or for a session.",
+    500: "The Gateway failed.",
+    503: "The Gateway is busy, is stopping, or cannot reach its store.",
+}
+"""Statuses of answers that may be errors of JSON-RPC."""
 _PART = {"text": "Hello"}
 _IDS = {"taskId": "01a22232-66d8-7569-ba86-d07daf828004", "contextId": "c1"}
 _MESSAGE = {"messageId": "m1", "role": "ROLE_USER", "parts": [_PART]}
@@ -126,6 +133,10 @@ def call() -> Mapping[str, Any]:
             "200": {
                 "description": "The result or the error of the call, or the events of a stream.",
                 "content": content,
-            }
+            },
+            **{
+                str(status): {"description": why, "content": json_content(response)}
+                for status, why in _REFUSALS.items()
+            },
         },
     }

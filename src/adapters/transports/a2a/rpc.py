@@ -86,10 +86,12 @@ _METHODS: Mapping[str, _Method] = {
         conversions.to_core_get_extended_agent_card_request,
     ),
 }
-_PUSH = re.compile(
-    "tasks/pushNotificationConfig/(?:set|get|list|delete)"
-    "|(?:Create|Get|Delete)TaskPushNotificationConfig|ListTaskPushNotificationConfigs"
+_PUSH = (
+    *(f"tasks/pushNotificationConfig/{verb}" for verb in ("set", "get", "list", "delete")),
+    *(f"{verb}TaskPushNotificationConfig" for verb in ("Create", "Get", "Delete")),
+    "ListTaskPushNotificationConfigs",
 )
+METHODS = (*_METHODS, *_PUSH)
 _KNOWN: Mapping[Operation, frozenset[str]] = {
     Operation.SEND: frozenset({"message", "configuration"}),
     Operation.STREAM: frozenset({"message", "configuration"}),
@@ -141,7 +143,7 @@ def read_call(body: Mapping[str, Any]) -> Call:
     if body.get("jsonrpc") != "2.0" or not isinstance(name, str):
         message = '`jsonrpc` must be "2.0", and `method` the name of a method.'
         return Call(call_id, error=InvalidRequestError(message))
-    if _PUSH.fullmatch(name):
+    if name in _PUSH:
         return Call(call_id, "/" in name, Operation.PUSH)
     method = _METHODS.get(name)
     if method is None:

@@ -122,7 +122,10 @@ class Tasks:
         task = Task(id=ids.task, context_id=ids.context, status=status)
         if isinstance(last, Finished):
             task.metadata.CopyFrom(metadata_of(last))
-        turn = await self._gateway.turn(principal, run) if run.status.final else None
+        with_answer = with_answer and run.status is RunStatus.FINISHED
+        turn = None
+        if run.status.final and (with_answer or history_length != 0):
+            turn = await self._gateway.turn(principal, run)
         if history_length != 0:
             spoken: Sequence[Message] = () if turn is None else turn.messages
             if not spoken:
@@ -130,7 +133,7 @@ class Tasks:
                 spoken = next((spec.messages for spec in active if spec.id == run.id), ())
             history = _history(spoken, ids, message_id)
             task.history.extend(history if history_length is None else history[-history_length:])
-        if with_answer and run.status is RunStatus.FINISHED:
+        if with_answer:
             text = await self._text(principal, run) if turn is None else text_of(turn)
             task.artifacts.append(_artifact(text))
         return task

@@ -35,7 +35,7 @@ def transport(gateway: Gateway, approvals: Approvals, web: WebClient) -> Transpo
     own = "The public card of an agent's endpoint."
     called, called_own = "A2A: JSON-RPC, with the default agent.", "A2A: JSON-RPC, with one agent."
     one = f"{_CALLS}/<agent_id>"
-    of, failures = operations, (404, 409, 410, 501)
+    of, failures = operations, (501,)
     return Transport(
         "a2a",
         (
