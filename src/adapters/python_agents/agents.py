@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from typing import Protocol
 
 from ...domain.agents import Agent, Isolation, PythonTarget
@@ -17,12 +18,9 @@ from .functions import stream
 from .loading import load
 from .recognition import Find, Frameworks, described
 from .runs import AgentEvent, AgentRun
-from .threads import AgentThread, Pump
+from .threads import AgentThread, LoopBlocked, Pump
 
 logger = logging.getLogger(__name__)
-
-_UNRESPONSIVE = 2.0
-"""Seconds after which a loop that runs nothing counts as blocked by its agent."""
 
 
 class Status(StrEnum):
@@ -105,17 +103,21 @@ class ThreadHost:
         return what
 
     async def stream(self, run: AgentRun) -> AsyncGenerator[list[AgentEvent]]:
-        thread = self._running()
-        pump = Pump(lambda: stream(self._loaded, run, self._frameworks), thread.loop)
-        completed = False
         try:
-            async with aclosing(pump.read()) as batches:
+            async with aclosing(self._read(run)) as batches:
                 async for batch in batches:
                     yield batch
-            completed = True
-        finally:
-            if not completed:
-                await self._replace_blocked(thread, run)
+        except LoopBlocked:
+            self._replace(run)
+        else:
+            return
+        async with aclosing(self._read(run)) as batches:
+            async for batch in batches:
+                yield batch
+
+    def _read(self, run: AgentRun) -> AsyncGenerator[list[AgentEvent]]:
+        make = partial(stream, self._loaded, run, self._frameworks)
+        return Pump(make, self._running().loop).read()
 
     async def close(self) -> None:
         threads = [*self._blocked, *(() if self._thread is None else (self._thread,))]
@@ -128,15 +130,15 @@ class ThreadHost:
             self._thread = AgentThread(f"agent {self._target.target}")
         return self._thread
 
-    async def _replace_blocked(self, thread: AgentThread, run: AgentRun) -> None:
-        """Give later runs another thread where the one of a stopped run does nothing else."""
-        if thread is self._thread and not await thread.is_responsive(_UNRESPONSIVE):
-            self._thread = None
-            self._blocked.append(thread)
-            logger.error(
-                "the code of an agent blocks its event loop; later runs get another thread",
-                extra={"agent": run.agent_id, "run": run.run_id, "target": self._target.target},
-            )
+    def _replace(self, run: AgentRun) -> None:
+        """Give this run and later ones another thread: some other run blocks the loop."""
+        if self._thread is not None:
+            self._blocked.append(self._thread)
+        self._thread = None
+        logger.error(
+            "the code of an agent blocks its event loop; later runs get another thread",
+            extra={"agent": run.agent_id, "run": run.run_id, "target": self._target.target},
+        )
 
 
 @dataclass(slots=True, eq=False)
@@ -250,11 +252,7 @@ class PythonAgents:
             entry.described = await entry.host.load()
         except TargetInvalid as error:
             entry.problem = error
-            logger.error(
-                "an agent cannot be loaded: %s",
-                error.message,
-                extra={**extra, "traceback": error.details} if error.details else extra,
-            )
+            logger.exception("an agent cannot be loaded", extra=extra)
             return ""
         logger.info("an agent is loaded: %s", entry.described, extra=extra)
         return entry.described

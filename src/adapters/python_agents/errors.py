@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
-from types import TracebackType
-
 from ...domain.errors import AgentFailed, FailureKind, GatewayError, ModelFailed
 
 _KINDS = {
@@ -24,12 +21,11 @@ _MOST_CAUSES = 16
 
 class TargetInvalid(Exception):
     """The target of a Python agent cannot be loaded or is no agent. The message is for the operator
-    and says what to change; `details` is the traceback, where there is one."""
+    and says what to change; the cause is what the agent's module raised."""
 
-    def __init__(self, message: str, details: str = "") -> None:
+    def __init__(self, message: str) -> None:
         super().__init__(message)
         self.message = message
-        self.details = details
 
 
 class UserCodeExited(Exception):
@@ -79,21 +75,3 @@ def _kind_of(error: BaseException) -> FailureKind | None:
     if name in _UNREACHABLE:
         return FailureKind.UNREACHABLE
     return FailureKind.BAD_RESPONSE if name in _CUT else None
-
-
-def traceback_of(error: BaseException) -> str:
-    """The traceback from the first frame outside the Gateway on."""
-    chain = traceback.TracebackException.from_exception(
-        error.with_traceback(_of_user(error.__traceback__))
-    )
-    return "".join(chain.format())
-
-
-def _of_user(trace: TracebackType | None) -> TracebackType | None:
-    begin = trace
-    while begin is not None:
-        name = str(begin.tb_frame.f_globals.get("__name__", ""))
-        if not name.startswith(("opensoul.", "asyncio", "importlib", "concurrent.")):
-            return begin
-        begin = begin.tb_next
-    return trace

@@ -5,13 +5,27 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, cast
 
 from ...domain.errors import AgentFailed
 from ...domain.messages import Role, text_message
-from ...domain.models import StopReason, TextDelta, Usage
-from ...domain.runs import RUNNER_EVENTS, Answered, ClientCalls
+from ...domain.models import ReasoningDelta, StopReason, TextDelta, Usage
+from ...domain.runs import (
+    CONTEXT_EVENTS,
+    RUNNER_EVENTS,
+    TERMINAL,
+    Answered,
+    ClientCalls,
+    Resumed,
+    Started,
+    StepDone,
+    ToolFinished,
+    ToolProgress,
+    ToolStarted,
+    Waiting,
+    consumes,
+)
 from ...domain.sessions import estimate, estimate_all
 from .recognition import Frameworks, unwrapped
 from .runs import ENDS, AgentEvent, AgentEvents, AgentRun, ApprovalsAsked
@@ -60,6 +74,14 @@ async def _called(function: Callable[[AgentRun], object], run: AgentRun) -> obje
     return await result if inspect.isawaitable(result) else result
 
 
+@consumes(
+    TextDelta,
+    ClientCalls,
+    ignores=(
+        *(Started, Waiting, Resumed, ReasoningDelta, ToolStarted, ToolProgress, ToolFinished),
+        *(StepDone, *CONTEXT_EVENTS, *TERMINAL),
+    ),
+)
 async def _of_function(result: object, run: AgentRun) -> AsyncGenerator[list[AgentEvent]]:
     """The events of a plain function, whose answer is the text that it yields or returns."""
     texts: list[str] = []
@@ -68,7 +90,7 @@ async def _of_function(result: object, run: AgentRun) -> AsyncGenerator[list[Age
     items = _items(result)
     async with aclosing(items):
         async for item in items:
-            batch = []
+            batch: list[AgentEvent] = []
             for event in _checked(item):
                 if isinstance(event, Usage):
                     usage = event if usage is None else usage + event
@@ -94,7 +116,8 @@ async def _of_function(result: object, run: AgentRun) -> AsyncGenerator[list[Age
     if usage is None:
         usage = Usage(estimate_all(run.messages), estimate(message), estimated=True)
     answered = Answered((message,), stop, usage, f"python/{run.agent_id}")
-    yield [*calls, answered]
+    end: list[AgentEvent] = [*calls, answered]
+    yield end
 
 
 async def _items(result: object) -> AsyncGenerator[AgentEvents]:
@@ -128,10 +151,9 @@ def _next(iterator: Iterator[Any]) -> Any:
 
 
 def _close(generator: Generator[Any, Any, Any]) -> None:
-    try:
+    # While it is executed, it cannot be closed; it ends when its thread releases it.
+    with suppress(ValueError):
         generator.close()
-    except ValueError:  # It is being executed still: its thread closes it when it is released.
-        pass
 
 
 def _checked(item: AgentEvents) -> list[AgentEvent]:

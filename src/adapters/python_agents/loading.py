@@ -9,7 +9,7 @@ import threading
 from functools import reduce
 
 from ...domain.agents import PythonTarget
-from .errors import TargetInvalid, traceback_of
+from .errors import TargetInvalid
 
 _EXTRAS = {
     "agents": "openai-agents",
@@ -40,13 +40,12 @@ def load(target: PythonTarget) -> object:
         try:
             module = importlib.import_module(module_name)
         except ModuleNotFoundError as error:
-            raise _missing(error, module_name, target) from None
+            raise _missing(error, module_name, target) from error
         except BaseException as error:  # sys.exit() included: the module is not ours.
             name = type(error).__name__
             raise TargetInvalid(
-                f"The module `{module_name}` cannot be imported: {name}: {error}",
-                traceback_of(error),
-            ) from None
+                f"The module `{module_name}` cannot be imported: {name}: {error}"
+            ) from error
     try:
         return reduce(getattr, attribute.split("."), module)
     except AttributeError:
@@ -78,6 +77,5 @@ def _missing(error: ModuleNotFoundError, module_name: str, target: PythonTarget)
     extra = _EXTRAS.get(missing.partition(".")[0])
     how = f": pip install 'opensoul[{extra}]'" if extra else ""
     return TargetInvalid(
-        f"The module `{module_name}` needs `{missing}`, which is not installed{how}.",
-        traceback_of(error),
+        f"The module `{module_name}` needs `{missing}`, which is not installed{how}."
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ...domain.access import Principal
 from ...domain.messages import Image, Message, ToolCall
 from ...domain.models import Usage
-from ...domain.runs import Answered, ClientCalls, RunnerEvent
+from ...domain.runs import Answered, RunnerEvent
 from ...domain.tools import ToolSpec
 
 
@@ -77,5 +77,3 @@ AgentEvents = AgentEvent | str | Sequence[AgentEvent | str]
 """A text is a TextDelta."""
 ENDS = (Answered, ApprovalsAsked)
 """The events that end a run. ClientCalls come before Answered."""
-
-__all__ = ["ENDS", "AgentEvent", "AgentEvents", "AgentRun", "ApprovalsAsked", "ClientCalls"]

@@ -18,9 +18,15 @@ T = TypeVar("T")
 Make = Callable[[], AsyncGenerator[list[T]]]
 _MOST_HELD = 256
 """Batches that wait for their reader; then the producer waits."""
-_GRACE = 5.0
+_GRACE = 2.0
 """Seconds that a producer gets to end once it is cancelled."""
+_UNRESPONSIVE = 1.0
+"""Seconds after which a loop that runs nothing counts as blocked by its agent."""
 _STOPPING = 2.0
+
+
+class LoopBlocked(Exception):
+    """The loop of a producer did not begin with it: other code blocks the loop."""
 
 
 class Pump(Generic[T]):
@@ -40,9 +46,11 @@ class Pump(Generic[T]):
         self._lock = threading.Lock()
 
     async def read(self) -> AsyncGenerator[list[T]]:
-        """What has come together is yielded together. Raises what the stream raises."""
+        """What has come together is yielded together. Raises what the stream raises, and
+        LoopBlocked where it has not begun."""
         future = self._begin()
         try:
+            await self._first()
             while True:
                 await self._fresh.wait()
                 self._fresh.clear()
@@ -58,6 +66,15 @@ class Pump(Generic[T]):
             if not future.done():
                 future.cancel()
                 await _ended(future, _GRACE)
+
+    async def _first(self) -> None:
+        """Return once there is something to read, or the producer has begun."""
+        try:
+            async with asyncio.timeout(_UNRESPONSIVE):
+                await self._fresh.wait()
+        except TimeoutError:
+            if self._room is None:
+                raise LoopBlocked from None
 
     def _begin(self) -> Future[None] | asyncio.Task[None]:
         if self._there is self._here:
@@ -141,11 +158,6 @@ class AgentThread:
     async def call(self, work: Coroutine[Any, Any, T]) -> T:
         """The result of a coroutine that runs on the loop of the thread."""
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
-
-    async def is_responsive(self, seconds: float) -> bool:
-        """Whether the loop runs other work within so many seconds: code that blocks stops it."""
-        answered = asyncio.run_coroutine_threadsafe(asyncio.sleep(0), self._loop)
-        return await _ended(answered, seconds)
 
     async def close(self) -> None:
         """End the loop and the thread. A thread that does not end is left to the process."""

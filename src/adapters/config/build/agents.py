@@ -332,7 +332,7 @@ def _python(building: Building, entry: AgentSettings, where: KeyPath) -> PythonT
     if runner.use != PYTHON_RUNNER:
         for key in ("target", "path", "memory_megabytes"):
             if getattr(runner, key) is not None:
-                building.note(f"{dotted((*where, key))} has an effect with `use: \"python\"` only.")
+                building.note(f'{dotted((*where, key))} has an effect with `use: "python"` only.')
         return None
     if runner.target is None:
         message = "is missing; it names the agent, such as `my_package.agents:support`"
@@ -343,7 +343,7 @@ def _python(building: Building, entry: AgentSettings, where: KeyPath) -> PythonT
     isolation = Isolation(runner.isolation)
     if runner.memory_megabytes is not None and isolation is not Isolation.PROCESS:
         place = dotted((*where, "memoryMegabytes"))
-        building.note(f"{place} has an effect with `isolation: \"process\"` only.")
+        building.note(f'{place} has an effect with `isolation: "process"` only.')
     megabytes = runner.memory_megabytes
     return PythonTarget(
         target=runner.target or "",

@@ -264,7 +264,9 @@ class AgentSettings(Section):
     """Limits of its runs; each key replaces that of the defaults."""
     sandbox: AgentSandbox = setting(AgentSandbox)
     """Its sandbox; each key replaces that of the defaults."""
-    runner: RunnerSetting = setting(RunnerSection, addition=True)
+    runner: RunnerSetting = setting(
+        RunnerSection, addition=True, machine="program", free=("native", "echo")
+    )
     """What executes its runs; a plain string is its `use`."""
     subagents: SubagentSettings = setting(SubagentSettings)
     """The sub-agents of its runs; each key replaces that of the defaults."""
