@@ -28,6 +28,7 @@ from ....domain.messages import Image, Message, Text
 from ....domain.models import ReasoningDelta, TextDelta, Usage
 from ....domain.runs import (
     CONTEXT_EVENTS,
+    DELTAS,
     TERMINAL,
     TOOL_EVENTS,
     Aborted,
@@ -150,6 +151,12 @@ class Tasks:
         except EventsExpired:
             return None
 
+    @consumes(
+        Waiting,
+        Failed,
+        Aborted,
+        ignores=(Started, *DELTAS, *TOOL_EVENTS, *CONTEXT_EVENTS, StepDone, Resumed, Finished),
+    )
     async def _status(self, run: RunRecord, last: RunEvent | None, ids: TaskIds) -> TaskStatus:
         at = run.ended_at or run.started_at or run.accepted_at
         state, text = STATES[run.status], ""
