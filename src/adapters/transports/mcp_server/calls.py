@@ -15,7 +15,6 @@ from ....domain.models import StopReason
 from ....domain.ports import Clock
 from ....domain.runs import RunRecord, RunRequest, RunSpec
 from ....domain.services import Approvals, Gateway
-from ....domain.sessions import Conversation
 from ..answering import (
     begin_run,
     collect,
@@ -31,8 +30,6 @@ from .progress import Report, ReportedEvents
 logger = logging.getLogger(__name__)
 
 PREFIX = "ask_"
-SESSION_SOURCE = "mcp-session-id"
-"""Names the MCP session among the conversations that a request can belong to."""
 _SESSION_HINT = "send the argument `session_key`"
 _STRING = {"type": "string"}
 INPUT_SCHEMA: Mapping[str, Any] = {
@@ -108,15 +105,6 @@ class Calls:
         """Those that the principal may use. Raises Forbidden."""
         return self._gateway.agents(principal)
 
-    def names(self, principal: Principal) -> list[str]:
-        """The names of their tools. Raises Forbidden."""
-        return [PREFIX + agent.id for agent in self.agents(principal)]
-
-    def agent(self, principal: Principal, tool: str) -> Agent | None:
-        """The agent behind a tool; None where the principal has no such tool. Raises Forbidden."""
-        agents = self.agents(principal)
-        return next((agent for agent in agents if PREFIX + agent.id == tool), None)
-
     async def call(
         self,
         context: RequestContext,
@@ -167,8 +155,10 @@ class Calls:
         for name in arguments:
             if name not in _Arguments.model_fields:
                 known = ", ".join(_Arguments.model_fields)
-                message = f"There is no argument `{plain_text(name)[:100]}`. Arguments: {known}."
-                raise InvalidRequest(message, param=name)
+                shown = plain_text(name)[:100]
+                raise InvalidRequest(
+                    f"There is no argument `{shown}`. Arguments: {known}.", param=shown
+                )
         read = read_fields(_Arguments, arguments)
         if not read.message.strip():
             raise InvalidRequest("`message` is empty; it must be a text.", param="message")
@@ -182,14 +172,15 @@ class Calls:
                 f"{run_request.agent_id!r}. Leave the header out.",
                 param="x-opensoul-agent-id",
             )
-        conversation = run_request.conversation
-        if conversation is None and session_id is not None:
-            conversation = Conversation(SESSION_SOURCE, session_id)
+        session_key = read.session_key or run_request.session_key
+        if session_key is None and session_id is not None:
+            session_key = f"mcp-{session_id}"
         return replace(
             run_request,
             agent_id=agent.id,
-            session_key=read.session_key or run_request.session_key,
-            conversation=conversation,
+            session_key=session_key,
+            # Chat clients that name their conversation send all of it with each message.
+            conversation=None,
             source="mcp",
             # A tool call is written by a model, whose text is no command of a person.
             commands=False,

@@ -59,7 +59,8 @@ class Exchange:
         """The head of the response. Raises what the application raises before it."""
         self._body = body
         self._task = asyncio.create_task(self._run(app, scope), context=Context())
-        await asyncio.wait({self._head, self._task}, return_when=asyncio.FIRST_COMPLETED)
+        ends: set[asyncio.Future[Any]] = {self._head, self._task}
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if not self._head.done():
             self._head.cancel()
             await self._task

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import mcp_types as types
@@ -106,7 +106,7 @@ class AgentServer:
         self,
         exchange: Exchange,
         method: str,
-        headers: Sequence[tuple[bytes, bytes]],
+        headers: Iterable[tuple[bytes, bytes]],
         body: bytes,
     ) -> Message:
         """The head of the response."""
@@ -130,7 +130,7 @@ class AgentServer:
             _EXCHANGE: exchange,
         }
         if method == "GET":
-            self._streams[exchange] = self._calls.names(principal)
+            self._streams[exchange] = self._names(exchange)
             exchange.parts.callback(self._streams.pop, exchange)
         return await exchange.answer(self._manager.handle_request, scope, body)
 
@@ -191,13 +191,19 @@ class AgentServer:
         except GatewayError as error:
             raise MCPError(types.INVALID_REQUEST, error.message) from None
 
+    def _names(self, exchange: Exchange) -> list[str]:
+        try:
+            return [agent.id for agent in self._calls.agents(exchange.context.principal)]
+        except GatewayError:
+            return []
+
     async def _notify_changes(self) -> None:
         generation = self._gateway.settings.generation
         if generation == self._generation:
             return
         self._generation = generation
         for exchange, known in list(self._streams.items()):
-            names = self._calls.names(exchange.context.principal)
+            names = self._names(exchange)
             if names != known:
                 self._streams[exchange] = names
                 exchange.insert(_CHANGED)
