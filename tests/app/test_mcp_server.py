@@ -136,8 +136,8 @@ async def test_progress_has_the_text_so_far(
     provider.will(answer("Hel", "lo!", gate=gate))
     seen: list[tuple[float, str | None]] = []
 
-    async def progress(number: float, total: float | None, text: str | None) -> None:
-        seen.append((number, text))
+    async def progress(progress: float, total: float | None, message: str | None) -> None:
+        seen.append((progress, message))
         reported.set()
 
     async with connected(served, mode) as client:
@@ -309,8 +309,8 @@ async def test_an_answer_asks_for_an_approval_and_the_next_message_decides(
     provider.will(calls(), answer("It is sent."))
     seen: list[str | None] = []
 
-    async def progress(number: float, total: float | None, text: str | None) -> None:
-        seen.append(text)
+    async def progress(progress: float, total: float | None, message: str | None) -> None:
+        seen.append(message)
 
     async with open_office(tmp_path, provider, sections={"gateway": gateway}) as office:
         async with connected(office.served, mode) as client:

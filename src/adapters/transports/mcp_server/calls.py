@@ -23,8 +23,9 @@ from ..answering import (
     run_request_of,
     waits_for_approval,
 )
+from ..http import Problem
 from ..http.context import RequestContext
-from ..http.errors import INTERNAL_ERROR, Problem, problem_of
+from ..http.errors import INTERNAL_ERROR, problem_of
 from .progress import Report, ReportedEvents
 
 logger = logging.getLogger(__name__)
