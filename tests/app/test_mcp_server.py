@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -177,6 +179,17 @@ async def test_a_client_that_leaves_aborts_the_run_and_not_its_session(
         await request.disconnected.wait()
     async with post(served, call("ask_main", HI), session) as response:
         assert (await event(response))["result"]["structuredContent"]["text"] == "Hello!"
+
+
+async def test_the_runs_of_a_session_end_with_it(served: Served, provider: FakeProvider) -> None:
+    provider.will(answer("Hel", "lo!", gate=asyncio.Event()))
+    session = await opened(served)
+    async with post(served, call("ask_main", HI), session):
+        request = await provider.arrival()
+        async with served.client.delete("/mcp", headers=heads(session)) as response:
+            assert response.status == 200
+        async with asyncio.timeout(10):
+            await request.disconnected.wait()
 
 
 async def test_a_run_may_go_on_without_its_client(served: Served, provider: FakeProvider) -> None:
@@ -448,3 +461,21 @@ async def test_the_access_log_names_the_run(
     assert (line["run"], line["session"]) == (structured["run_id"], structured["session_key"])
     assert (line["agent"], line["outcome"]) == ("guide", "answered")
     assert not any(SECRET in str(line) for line in lines)
+
+
+async def test_the_program_in_the_documentation(served: Served) -> None:
+    page = Path(__file__).parents[2].joinpath("docs", "mcp-server.md").read_text("utf-8")
+    (program,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    program = program.replace("http://127.0.0.1:18789", served.url)
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", program),
+        stdout=subprocess.PIPE,
+        env=os.environ | {"OPENSOUL_GATEWAY_TOKEN": SECRET},
+    )
+    output, _ = await child.communicate()
+    assert output.decode().splitlines() == [
+        "ask_main - main",
+        "ask_guide - The Guide",
+        "ask_cook - cook",
+        "Hello!",
+    ]

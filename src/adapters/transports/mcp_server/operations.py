@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..routes import json_content
+from ..routes import SCHEMA_REF, json_content
 
 _STRING = {"type": "string"}
 _SESSION = {
@@ -35,6 +35,7 @@ _MESSAGE = {
         "error": {"type": "object"},
     },
 }
+_REF = {"$ref": SCHEMA_REF.format(model="JsonRpcMessage")}
 _CALL = {
     "jsonrpc": "2.0",
     "id": 2,
@@ -66,7 +67,7 @@ event: message
 data: {"jsonrpc":"2.0","method":"notifications/tools/list_changed"}
 
 """
-_REJECTED = json_content(_MESSAGE)
+_REJECTED = json_content(_REF)
 _REJECTIONS = {
     "400": {"description": "The message or its session is missing or malformed."},
     "404": {"description": "The session is unknown, has expired or is another principal's."},
@@ -84,10 +85,11 @@ def _stream(example: str) -> dict[str, Any]:
 
 def message() -> Mapping[str, Any]:
     """`POST /mcp`."""
-    answered = json_content(_MESSAGE, result=_RESULT) | _stream(_EVENTS)
+    sent = {**_REF, "$defs": {"JsonRpcMessage": _MESSAGE}}
+    answered = json_content(_REF, result=_RESULT) | _stream(_EVENTS)
     return {
         "parameters": [_SESSION, _VERSION],
-        "requestBody": {"required": True, "content": json_content(_MESSAGE, call=_CALL)},
+        "requestBody": {"required": True, "content": json_content(sent, call=_CALL)},
         "responses": {
             "200": {"description": "The response to a request.", "content": answered},
             "202": {"description": "A notification or a response was taken."},
