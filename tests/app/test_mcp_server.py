@@ -38,6 +38,7 @@ from tests.fakes.behaviours import answer, fail
 from tests.fakes.provider import FakeProvider
 
 HI = {"message": "hi"}
+PING = {"jsonrpc": "2.0", "id": 9, "method": "ping"}
 BOTH = pytest.mark.parametrize("mode", [HANDSHAKE, STATELESS])
 
 
@@ -440,6 +441,25 @@ async def test_a_session_has_one_stream(served: Served) -> None:
         assert stream.status == 200
         async with served.client.get("/mcp", headers=heads(session)) as second:
             assert second.status == 409
+
+
+async def test_one_session_too_many_ends_the_principals_least_recently_used_one(
+    served: Served,
+) -> None:
+    mine = await created(served, "mine", agents=["guide"])
+    others = await opened(served)
+    sessions = [await opened(served, secret=mine) for _ in range(200)]
+    async with post(served, PING, sessions[0], secret=mine) as response:
+        assert response.status == 200
+    await opened(served, secret=mine)
+
+    found = {}
+    for session in sessions[:3]:
+        async with post(served, PING, session, secret=mine) as response:
+            found[session] = response.status
+    assert list(found.values()) == [200, 404, 200]
+    async with post(served, PING, others) as response:
+        assert response.status == 200
 
 
 async def test_a_body_that_is_too_large_is_refused(tmp_path: Path, provider: FakeProvider) -> None:

@@ -10,6 +10,7 @@ from contextvars import Context
 from typing import Any
 
 from ....domain.concurrency import drop_traceback_of
+from ....domain.errors import RunAborted
 from ..http.context import RequestContext
 
 Message = MutableMapping[str, Any]
@@ -30,7 +31,7 @@ class Exchange:
     """
 
     def __init__(self, context: RequestContext) -> None:
-        self.context = context
+        self._context: RequestContext | None = context
         self.parts = ExitStack()
         """Is closed when the request ends."""
         self._body = b""
@@ -53,7 +54,16 @@ class Exchange:
             self._task.cancel()
             await asyncio.wait({self._task})
         drop_traceback_of(self._task)
-        self._task = None
+        # The application may refer to this in cycles, which only the garbage collector breaks.
+        self._task = self._context = None
+        self._pieces = asyncio.Queue()
+
+    @property
+    def context(self) -> RequestContext:
+        """The request. Raises RunAborted when it has ended."""
+        if self._context is None:
+            raise RunAborted("The client left.")
+        return self._context
 
     async def answer(self, app: App, scope: dict[str, Any], body: bytes) -> Message:
         """The head of the response. Raises what the application raises before it."""
@@ -89,9 +99,8 @@ class Exchange:
             # The outermost handler of the application: a response that has begun ends here.
             if not self._head.done():
                 raise
-            logger.exception(
-                "a response ended unexpectedly", extra={"request": self.context.request_id}
-            )
+            request_id = "" if self._context is None else self._context.request_id
+            logger.exception("a response ended unexpectedly", extra={"request": request_id})
         finally:
             self._pieces.put_nowait(None)
 

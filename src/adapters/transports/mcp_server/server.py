@@ -14,9 +14,11 @@ from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler, ToolsListChanged
 from mcp.shared.exceptions import MCPError
 
+from ....domain.access import Principal
 from ....domain.agents import Agent
 from ....domain.errors import GatewayError
 from ....domain.services import Gateway
+from ..http.context import RequestContext
 from .calls import (
     INPUT_SCHEMA,
     OUTPUT_SCHEMA,
@@ -30,12 +32,14 @@ from .exchange import Exchange, Message
 
 _EXCHANGE = "opensoul.exchange"
 """Where the scope of a request has its Exchange."""
-_SESSION_ID = "mcp-session-id"
+_SESSION_ID = b"mcp-session-id"
 _SECRETS = frozenset({b"authorization", b"cookie", b"proxy-authorization", b"x-api-key"})
 _OF_BODY = frozenset({b"content-encoding", b"content-length", b"transfer-encoding"})
 """Headers of the body as it was sent; the server gets it unpacked."""
 _IDLE_SECONDS = 30 * 60.0
 _MOST_SESSIONS = 2_000
+_MOST_OF_ONE = 200
+"""Sessions of one principal. A session takes about 36 KiB."""
 _CHANGED = (
     b'event: message\r\ndata: {"jsonrpc":"2.0","method":"notifications/tools/list_changed"}\r\n\r\n'
 )
@@ -81,6 +85,7 @@ class AgentServer:
             max_sessions=_MOST_SESSIONS,
             max_request_body_size=body_bytes,
         )
+        self._sessions = _Sessions(_MOST_OF_ONE)
         self._streams: dict[Exchange, list[str]] = {}
         """The open streams for notifications, and the tools that their clients know of."""
         self._generation = ""
@@ -110,29 +115,39 @@ class AgentServer:
         body: bytes,
     ) -> Message:
         """The head of the response."""
-        principal = exchange.context.principal
-        scope = {
-            "type": "http",
-            "asgi": {"version": "3.0"},
-            "http_version": "1.1",
-            "method": method,
-            "scheme": "http",
-            "path": "/mcp",
-            "raw_path": b"/mcp",
-            "root_path": "",
-            "query_string": b"",
-            # What a session keeps of its requests has no secret.
-            "headers": [pair for pair in headers if pair[0] not in _SECRETS | _OF_BODY],
-            "client": None,
-            "server": None,
-            # The server refuses the session of another user as if it were unknown.
-            "user": AuthenticatedUser(AccessToken(token="", client_id=principal.id, scopes=[])),
-            _EXCHANGE: exchange,
-        }
+        context = exchange.context
+        # What a session keeps of its requests has no secret.
+        kept = [pair for pair in headers if pair[0] not in _SECRETS | _OF_BODY]
+        scope = {**_scope(method, kept, context.principal), _EXCHANGE: exchange}
         if method == "GET":
             self._streams[exchange] = self._names(exchange)
             exchange.parts.callback(self._streams.pop, exchange)
-        return await exchange.answer(self._manager.handle_request, scope, body)
+        head = await exchange.answer(self._manager.handle_request, scope, body)
+        await self._note_session(context, method, head)
+        return head
+
+    async def _note_session(self, context: RequestContext, method: str, head: Message) -> None:
+        """End the principal's least recently used session where it has too many."""
+        principal = context.principal
+        named = dict(head["headers"]).get(_SESSION_ID, b"").decode("latin-1")
+        if method == "DELETE" or head["status"] == 404:
+            self._sessions.forget(
+                principal.id, context.headers.get(_SESSION_ID, b"").decode("latin-1")
+            )
+        elif named and head["status"] < 400:
+            oldest = self._sessions.used(principal.id, named)
+            if oldest is not None:
+                await self._end_session(principal, oldest)
+
+    async def _end_session(self, principal: Principal, session_id: str) -> None:
+        async def receive() -> Message:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(_: Message) -> None:
+            """The answer is of no interest: the session may have ended before."""
+
+        scope = _scope("DELETE", [(_SESSION_ID, session_id.encode())], principal)
+        await self._manager.handle_request(scope, receive, send)
 
     async def _list_tools(
         self, context: _Context, params: types.PaginatedRequestParams | None
@@ -147,6 +162,7 @@ class AgentServer:
     ) -> types.CallToolResult:
         exchange = _exchange_of(context)
         agents = self._agents(exchange)
+        request_context = exchange.context
         agent = next((agent for agent in agents if PREFIX + agent.id == params.name), None)
         if agent is None:
             known = ", ".join(PREFIX + agent.id for agent in agents)
@@ -160,17 +176,17 @@ class AgentServer:
         # A task of its own: the request's end cancels it, and must not cancel the session's task.
         task = asyncio.create_task(
             self._calls.call(
-                exchange.context,
+                request_context,
                 agent,
                 params.arguments or {},
-                session_id=context.request.headers.get(_SESSION_ID),
+                session_id=context.request.headers.get(_SESSION_ID.decode()),
                 report=report if wants_progress else None,
             )
         )
         try:
             await asyncio.wait({task})
         except asyncio.CancelledError:
-            exchange.context.outcome = "aborted"
+            request_context.outcome = "aborted"
             task.cancel()
             raise
         if task.cancelled():
@@ -208,6 +224,50 @@ class AgentServer:
                 self._streams[exchange] = names
                 exchange.insert(_CHANGED)
         await self._bus.publish(ToolsListChanged())
+
+
+class _Sessions:
+    """The ids of each principal's sessions, the least recently used one first."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._of: dict[str, dict[str, None]] = {}
+
+    def used(self, principal_id: str, session_id: str) -> str | None:
+        """Note a use of the session; the one to end where there are too many."""
+        sessions = self._of.setdefault(principal_id, {})
+        sessions.pop(session_id, None)
+        sessions[session_id] = None
+        if len(sessions) <= self._most:
+            return None
+        oldest = next(iter(sessions))
+        del sessions[oldest]
+        return oldest
+
+    def forget(self, principal_id: str, session_id: str) -> None:
+        sessions = self._of.get(principal_id, {})
+        sessions.pop(session_id, None)
+        if not sessions:
+            self._of.pop(principal_id, None)
+
+
+def _scope(method: str, headers: list[tuple[bytes, bytes]], principal: Principal) -> dict[str, Any]:
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": "/mcp",
+        "raw_path": b"/mcp",
+        "root_path": "",
+        "query_string": b"",
+        "headers": headers,
+        "client": None,
+        "server": None,
+        # The server refuses the session of another user as if it were unknown.
+        "user": AuthenticatedUser(AccessToken(token="", client_id=principal.id, scopes=[])),
+    }
 
 
 def _exchange_of(context: _Context) -> Exchange:
