@@ -216,7 +216,7 @@ async def test_no_message_makes_the_gateway_fail(
 async def test_a_client_that_does_not_read_holds_up_nobody_and_counts_as_gone(
     tmp_path: Path, provider: FakeProvider, stalled: asyncio.Event
 ) -> None:
-    provider.will(answer(*["x" * 1_000_000] * 30))
+    provider.will(answer(*["x" * 1_000_000] * 8))
     whole = content(provider, writeTimeoutMs=300)
     async with serving(tmp_path, whole) as served:
         session = await opened(served)

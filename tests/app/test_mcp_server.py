@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import io
 import logging
-import os
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from mcp import MCPError
+from mcp_types import ElicitResult, ErrorData
 
 from tests.app.keyed import administer, created
 from tests.app.mcp_clients import (
@@ -33,7 +35,7 @@ from tests.app.mcp_clients import (
     text_of,
 )
 from tests.app.serving import SECRET, Served, config, serving
-from tests.approvals.office import ARGUMENTS, calls, open_office
+from tests.approvals.office import ARGUMENTS, Office, calls, open_office
 from tests.fakes.behaviours import answer, fail
 from tests.fakes.provider import FakeProvider
 
@@ -314,19 +316,25 @@ async def test_a_failure_of_the_model_is_a_result(
     assert text_of(result) == structured["text"] != ""
 
 
+def office_with_mcp(
+    home: Path, provider: FakeProvider
+) -> contextlib.AbstractAsyncContextManager[Office]:
+    endpoints = {"chatCompletions": {"enabled": True}, "mcp": {"enabled": True}}
+    gateway = config(provider.base_url)["gateway"] | {"http": {"endpoints": endpoints}}
+    return open_office(home, provider, sections={"gateway": gateway})
+
+
 @BOTH
 async def test_an_answer_asks_for_an_approval_and_the_next_message_decides(
     tmp_path: Path, provider: FakeProvider, mode: str
 ) -> None:
-    endpoints = {"chatCompletions": {"enabled": True}, "mcp": {"enabled": True}}
-    gateway = config(provider.base_url)["gateway"] | {"http": {"endpoints": endpoints}}
     provider.will(calls(), answer("It is sent."))
     seen: list[str | None] = []
 
     async def progress(progress: float, total: float | None, message: str | None) -> None:
         seen.append(message)
 
-    async with open_office(tmp_path, provider, sections={"gateway": gateway}) as office:
+    async with office_with_mcp(tmp_path, provider) as office:
         async with connected(office.served, mode) as client:
             asked = await client.call_tool("ask_guide", {"message": "Send it."})
             assert not asked.is_error
@@ -340,6 +348,64 @@ async def test_an_answer_asks_for_an_approval_and_the_next_message_decides(
     runs = [(one.structured_content or {})["run_id"] for one in (asked, decided)]
     assert runs[0] == runs[1]
     assert "The tool send has finished." in "\n".join(filter(None, seen))
+
+
+@pytest.mark.parametrize(
+    ("action", "decision", "sent"),
+    [
+        ("accept", "approve", [ARGUMENTS]),
+        ("accept", "deny", []),
+        ("decline", None, []),
+        ("cancel", None, None),
+        ("fail", None, None),
+    ],
+)
+async def test_a_person_at_the_client_decides_while_the_call_goes_on(
+    tmp_path: Path, provider: FakeProvider, action: Any, decision: str | None, sent: Any
+) -> None:
+    provider.will(calls(), answer("It is over."))
+    forms: list[Any] = []
+
+    async def elicit(context: Any, params: Any) -> ElicitResult | ErrorData:
+        forms.append(params)
+        if action == "fail":
+            return ErrorData(code=-1, message="No person is here.")
+        return ElicitResult(action=action, content={"decision": decision} if decision else None)
+
+    async with office_with_mcp(tmp_path, provider) as office:
+        async with connected(office.served, elicitation_callback=elicit) as client:
+            result = await client.call_tool("ask_guide", {"message": "Send it."})
+        assert office.courier.sent == (sent or [])
+    (form,) = forms
+    assert "The tool send waits for your approval." in form.message
+    assert "approve " not in form.message
+    if sent is None:  # Nobody has decided: the answer asks.
+        assert "approve " in text_of(result)
+    else:
+        assert text_of(result) == "I send it. \n\nIt is over."
+
+
+async def test_a_form_that_is_open_does_not_matter_once_another_client_decides(
+    tmp_path: Path, provider: FakeProvider
+) -> None:
+    provider.will(calls(), answer("It is over."))
+    shown = asyncio.Event()
+
+    async def elicit(context: Any, params: Any) -> ElicitResult:
+        shown.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with office_with_mcp(tmp_path, provider) as office:
+        async with connected(office.served, elicitation_callback=elicit) as client:
+            calling = asyncio.create_task(client.call_tool("ask_guide", {"message": "Send it."}))
+            await shown.wait()
+            _, listed = await office.http("GET")
+            (approval,) = listed["data"]
+            status, _ = await office.http("POST", f"/{approval['id']}", decision="allow-once")
+            assert status == 200
+            assert text_of(await calling).endswith("It is over.")
+        assert office.courier.sent == [ARGUMENTS]
 
 
 async def test_a_page_of_another_origin_is_refused(served: Served) -> None:
@@ -483,17 +549,17 @@ async def test_the_access_log_names_the_run(
     assert not any(SECRET in str(line) for line in lines)
 
 
-async def test_the_program_in_the_documentation(served: Served) -> None:
+async def test_the_program_in_the_documentation(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
     page = Path(__file__).parents[2].joinpath("docs", "mcp-server.md").read_text("utf-8")
     (program,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     program = program.replace("http://127.0.0.1:18789", served.url)
-    child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", program),
-        stdout=subprocess.PIPE,
-        env=os.environ | {"OPENSOUL_GATEWAY_TOKEN": SECRET},
-    )
-    output, _ = await child.communicate()
-    assert output.decode().splitlines() == [
+    monkeypatch.setenv("OPENSOUL_GATEWAY_TOKEN", SECRET)
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        await asyncio.to_thread(exec, program, {})
+    assert output.getvalue().splitlines() == [
         "ask_main - main",
         "ask_guide - The Guide",
         "ask_cook - cook",

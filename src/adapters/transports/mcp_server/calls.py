@@ -26,6 +26,7 @@ from ..answering import (
 from ..http import Problem
 from ..http.context import RequestContext
 from ..http.errors import INTERNAL_ERROR, problem_of
+from .elicitation import Ask, ElicitingPause
 from .progress import Report, ReportedEvents
 
 logger = logging.getLogger(__name__)
@@ -114,10 +115,11 @@ class Calls:
         *,
         session_id: str | None,
         report: Report | None,
+        ask: Ask | None = None,
     ) -> CallResult:
         """The agent's answer, or why there is none. Its run is one of the request `context`, and
         is aborted with it. `session_id`: of the MCP session. `report`: None where the client wants
-        no progress."""
+        no progress. `ask`: None where it cannot ask its person."""
         context.adopt_task()
         run: RunSpec | RunRecord | None = None
         try:
@@ -129,7 +131,10 @@ class Calls:
             run, events = begun.run, begun.events
             if report is not None:
                 events = ReportedEvents(events, report, self._clock)
-            answer = await collect(events, context, begun.pause)
+            pause = begun.pause
+            if pause is not None and ask is not None:
+                pause = ElicitingPause(pause.approvals, pause.following, context, ask)
+            answer = await collect(events, context, pause)
         except AgentConflict as error:
             message = (
                 f"The session key names the agent {error.of_key!r}, but this tool asks "

@@ -13,11 +13,13 @@ from mcp.server.lowlevel.server import NotificationOptions, Server
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler, ToolsListChanged
 from mcp.shared.exceptions import MCPError
+from pydantic import ValidationError
 
 from ....domain.access import Principal
 from ....domain.agents import Agent
 from ....domain.errors import GatewayError
 from ....domain.services import Gateway
+from ....domain.tools import Decision
 from ..http.context import RequestContext
 from .calls import (
     INPUT_SCHEMA,
@@ -43,6 +45,14 @@ _MOST_OF_ONE = 200
 _CHANGED = (
     b'event: message\r\ndata: {"jsonrpc":"2.0","method":"notifications/tools/list_changed"}\r\n\r\n'
 )
+_DECISIONS = {"approve": Decision.ALLOW, "deny": Decision.DENY}
+_DECISION: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "decision": {"type": "string", "title": "Decision", "enum": list(_DECISIONS)},
+    },
+    "required": ["decision"],
+}
 _INSTRUCTIONS = (
     "Each tool asks one agent. An agent keeps the conversation of this connection; another one is "
     "named by `session_key`. Where an answer asks for an approval, send the line `approve CODE` or "
@@ -173,6 +183,13 @@ class AgentServer:
         async def report(number: int, text: str) -> None:
             await context.session.report_progress(number, message=plain_text(text))
 
+        async def ask(text: str) -> Decision | None:
+            try:
+                found = await context.session.elicit_form(text, _DECISION, context.request_id)
+            except (MCPError, ValidationError):
+                return None
+            return _decision_of(found)
+
         # A task of its own: the request's end cancels it, and must not cancel the session's task.
         task = asyncio.create_task(
             self._calls.call(
@@ -181,6 +198,7 @@ class AgentServer:
                 params.arguments or {},
                 session_id=context.request.headers.get(_SESSION_ID.decode()),
                 report=report if wants_progress else None,
+                ask=ask if _can_ask(context) else None,
             )
         )
         try:
@@ -273,6 +291,24 @@ def _scope(method: str, headers: list[tuple[bytes, bytes]], principal: Principal
 def _exchange_of(context: _Context) -> Exchange:
     found: Exchange = context.request.scope[_EXCHANGE]
     return found
+
+
+def _can_ask(context: _Context) -> bool:
+    """Whether the client can show its person a form while the call goes on."""
+    capabilities = context.session.client_capabilities
+    elicitation = None if capabilities is None else capabilities.elicitation
+    if elicitation is None or not context.session.can_send_request:
+        return False
+    return elicitation.form is not None or elicitation.url is None
+
+
+def _decision_of(found: types.ElicitResult) -> Decision | None:
+    """None where the person has made no choice."""
+    if found.action == "decline":
+        return Decision.DENY
+    if found.action == "cancel":
+        return None
+    return _DECISIONS.get(str((found.content or {}).get("decision")))
 
 
 def _tool(agent: Agent) -> types.Tool:
