@@ -501,6 +501,24 @@ async def test_sessions_end_when_the_gateway_stops(served: Served) -> None:
             assert response.status == 503
 
 
+@BOTH
+async def test_a_call_gets_its_result_while_the_gateway_stops(
+    served: Served, provider: FakeProvider, mode: str
+) -> None:
+    gate = asyncio.Event()
+    provider.will(answer("Hel", "lo!", gate=gate))
+    async with connected(served, mode) as client:
+        await client.list_tools()  # It checks results against the schemas.
+        calling = asyncio.create_task(client.call_tool("ask_main", HI))
+        await provider.arrival()
+        stopping = asyncio.create_task(served.container.lifecycle().stop())
+        async with post(served, INITIALIZE) as response:
+            await response.read()  # A whole exchange later, the drain has begun.
+        gate.set()
+        assert text_of(await calling) == "Hello!"
+        await stopping
+
+
 async def test_a_session_has_one_stream(served: Served) -> None:
     session = await opened(served)
     async with served.client.get("/mcp", headers=heads(session)) as stream:

@@ -47,6 +47,9 @@ class Exchange:
     async def __aexit__(self, *_: object) -> None:
         self.parts.close()
         self.leave()
+        while not self._pieces.empty():  # The application may wait until they are taken.
+            self._pieces.get_nowait()
+            self._pieces.task_done()
         if self._task is None:
             return
         await asyncio.wait({self._task}, timeout=_PATIENCE)
@@ -81,8 +84,10 @@ class Exchange:
         """The pieces of the response's body. It ends when the application has returned, because an
         application may handle a message after its response."""
         while (piece := await self._pieces.get()) is not None:
-            yield piece
-            self._pieces.task_done()
+            try:
+                yield piece
+            finally:
+                self._pieces.task_done()
 
     def insert(self, piece: bytes) -> None:
         """Put `piece` into the body, between two pieces of the application's."""

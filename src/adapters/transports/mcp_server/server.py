@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import mcp_types as types
@@ -39,6 +40,8 @@ _SECRETS = frozenset({b"authorization", b"cookie", b"proxy-authorization", b"x-a
 _OF_BODY = frozenset({b"content-encoding", b"content-length", b"transfer-encoding"})
 """Headers of the body as it was sent; the server gets it unpacked."""
 _IDLE_SECONDS = 30 * 60.0
+_LAST_WORDS = 2.0
+"""Seconds in which responses are completed when the Gateway stops and all runs have ended."""
 _MOST_SESSIONS = 2_000
 _MOST_OF_ONE = 200
 """Sessions of one principal. A session takes about 36 KiB."""
@@ -100,6 +103,11 @@ class AgentServer:
         """The open streams for notifications, and the tools that their clients know of."""
         self._generation = ""
         self._stopped = asyncio.Event()
+        self._pending = 0
+        """Messages whose responses are not complete."""
+        self._answered = asyncio.Event()
+        """There are none."""
+        self._answered.set()
 
     async def run(self, ready: asyncio.Future[None], *, every: float) -> None:
         """`every`: seconds between two looks at the configuration."""
@@ -113,6 +121,9 @@ class AgentServer:
                 except TimeoutError:
                     await self._notify_changes()
             self._listen.close()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LAST_WORDS):
+                    await self._answered.wait()
 
     def stop(self) -> None:
         self._stopped.set()
@@ -132,9 +143,18 @@ class AgentServer:
         if method == "GET":
             self._streams[exchange] = self._names(exchange)
             exchange.parts.callback(self._streams.pop, exchange)
+        else:
+            self._pending += 1
+            self._answered.clear()
+            exchange.parts.callback(self._end_message)
         head = await exchange.answer(self._manager.handle_request, scope, body)
         await self._note_session(context, method, head)
         return head
+
+    def _end_message(self) -> None:
+        self._pending -= 1
+        if not self._pending:
+            self._answered.set()
 
     async def _note_session(self, context: RequestContext, method: str, head: Message) -> None:
         """End the principal's least recently used session where it has too many."""
