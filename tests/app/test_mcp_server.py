@@ -35,6 +35,7 @@ from tests.app.mcp_clients import (
     text_of,
 )
 from tests.app.serving import SECRET, Served, config, serving
+from tests.app.test_tool_policy import calling, results
 from tests.approvals.office import ARGUMENTS, Office, calls, open_office
 from tests.fakes.behaviours import answer, fail
 from tests.fakes.provider import FakeProvider
@@ -146,11 +147,13 @@ async def test_progress_has_the_text_so_far(
         reported.set()
 
     async with connected(served, mode) as client:
-        calling = asyncio.create_task(client.call_tool("ask_main", HI, progress_callback=progress))
+        call_task = asyncio.create_task(
+            client.call_tool("ask_main", HI, progress_callback=progress)
+        )
         await reported.wait()
         assert seen[0][1] == "Hel"
         gate.set()
-        assert text_of(await calling) == "Hello!"
+        assert text_of(await call_task) == "Hello!"
     numbers = [number for number, _ in seen]
     assert numbers == sorted(set(numbers))
 
@@ -161,9 +164,9 @@ async def test_a_call_that_is_cancelled_aborts_the_run(
 ) -> None:
     provider.will(answer("Hel", "lo!", gate=asyncio.Event()))
     async with connected(served, mode) as client:
-        calling = asyncio.create_task(client.call_tool("ask_main", HI))
+        call_task = asyncio.create_task(client.call_tool("ask_main", HI))
         request = await provider.arrival()
-        calling.cancel()
+        call_task.cancel()
         async with asyncio.timeout(10):
             await request.disconnected.wait()
         assert text_of(await client.call_tool("ask_main", HI)) == "Hello!"
@@ -303,6 +306,38 @@ async def test_arguments_at_fault_are_named(
 
 
 @BOTH
+async def test_a_repeated_idempotency_key_gets_the_same_run(
+    served: Served, provider: FakeProvider, mode: str
+) -> None:
+    runs = []
+    async with connected(served, mode, headers={"Idempotency-Key": "k1"}) as client:
+        for _ in range(2):
+            result = await client.call_tool("ask_main", {**HI, "session_key": "notes"})
+            assert text_of(result) == "Hello!"
+            runs.append((result.structured_content or {})["run_id"])
+        other = await client.call_tool("ask_main", {"message": "else", "session_key": "notes"})
+    assert runs[0] == runs[1]
+    assert len(provider.requests) == 1
+    assert (other.structured_content or {})["error"]["code"] == "idempotency_key_reused"
+
+
+async def test_headers_that_no_call_can_follow_are_named(served: Served) -> None:
+    headers = {"x-opensoul-agent-id": "cook", "x-opensoul-colour": "red"}
+    async with connected(served, headers=headers) as client:
+        assert not (await client.call_tool("ask_cook", HI)).is_error
+        refused = await client.call_tool("ask_main", HI)
+    assert "x-opensoul-agent-id" in text_of(refused)
+    async with post(served, INITIALIZE, headers=headers) as response:
+        assert response.headers["x-opensoul-ignored"] == "x-opensoul-colour"
+
+
+async def test_a_message_is_no_command_of_a_person(served: Served, provider: FakeProvider) -> None:
+    async with connected(served) as client:
+        assert text_of(await client.call_tool("ask_main", {"message": "/status"})) == "Hello!"
+    assert said(provider.requests[0]) == ["/status"]
+
+
+@BOTH
 async def test_a_failure_of_the_model_is_a_result(
     served: Served, provider: FakeProvider, mode: str
 ) -> None:
@@ -398,13 +433,13 @@ async def test_a_form_that_is_open_does_not_matter_once_another_client_decides(
 
     async with office_with_mcp(tmp_path, provider) as office:
         async with connected(office.served, elicitation_callback=elicit) as client:
-            calling = asyncio.create_task(client.call_tool("ask_guide", {"message": "Send it."}))
+            call_task = asyncio.create_task(client.call_tool("ask_guide", {"message": "Send it."}))
             await shown.wait()
             _, listed = await office.http("GET")
             (approval,) = listed["data"]
             status, _ = await office.http("POST", f"/{approval['id']}", decision="allow-once")
             assert status == 200
-            assert text_of(await calling).endswith("It is over.")
+            assert text_of(await call_task).endswith("It is over.")
         assert office.courier.sent == [ARGUMENTS]
 
 
@@ -509,13 +544,13 @@ async def test_a_call_gets_its_result_while_the_gateway_stops(
     provider.will(answer("Hel", "lo!", gate=gate))
     async with connected(served, mode) as client:
         await client.list_tools()  # It checks results against the schemas.
-        calling = asyncio.create_task(client.call_tool("ask_main", HI))
+        call_task = asyncio.create_task(client.call_tool("ask_main", HI))
         await provider.arrival()
         stopping = asyncio.create_task(served.container.lifecycle().stop())
         async with post(served, INITIALIZE) as response:
             await response.read()  # A whole exchange later, the drain has begun.
         gate.set()
-        assert text_of(await calling) == "Hello!"
+        assert text_of(await call_task) == "Hello!"
         await stopping
 
 
@@ -565,6 +600,26 @@ async def test_the_access_log_names_the_run(
     assert (line["run"], line["session"]) == (structured["run_id"], structured["session_key"])
     assert (line["agent"], line["outcome"]) == ("guide", "answered")
     assert not any(SECRET in str(line) for line in lines)
+
+
+async def test_an_agent_of_another_gateway_asks_an_agent_of_this_one(
+    served: Served, provider: FakeProvider, tmp_path: Path
+) -> None:
+    home = tmp_path / "other"
+    home.mkdir()
+    office = {"url": f"{served.url}/mcp", "headers": served.authorization}
+    tools = {"allow": ["office__ask_guide"]}
+    other = config(provider.base_url, mcp={"servers": {"office": office}}, tools=tools)
+    provider.will(
+        calling(("office__ask_guide", {"message": "Which way?"})),
+        answer("To the left."),
+        answer("The guide says: left."),
+    )
+    async with serving(home, other) as asker:
+        await asker.container.mcp().probe("office")
+        assert await asker.text() == "The guide says: left."
+    assert said(provider.requests[1]) == ["Which way?"]
+    assert "To the left." in results(provider.requests[2])[0]
 
 
 async def test_the_program_in_the_documentation(
