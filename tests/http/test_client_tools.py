@@ -232,6 +232,76 @@ async def test_results_are_sent_again(served: Served, fake_provider: FakeProvide
     assert len(await catalog.transcripts(key, 9)) == 2
 
 
+async def test_results_alone_go_on_with_the_turn(
+    served: Served, fake_provider: FakeProvider
+) -> None:
+    """In a request without a session, whose client has kept the ids of its calls only."""
+    fake_provider.will(calling(call("read", {"path": "a.txt"})), MIXED)
+    whole = await post(served, messages=[QUESTION], tools=[WEATHER])
+    fake_provider.will(answer("Done."))
+
+    await post(served, messages=results(whole["choices"][0])[1:], tools=[WEATHER])
+
+    conversation = conversation_of(fake_provider)
+    assert_paired(conversation)
+    assert conversation[0]["content"] == QUESTION["content"]
+    roles = [message["role"] for message in conversation]
+    assert roles == ["user", "assistant", "tool", "assistant", "tool", "tool"]
+    assert conversation[-1]["content"] == "sunny"
+
+
+async def test_results_of_the_question_go_on_with_its_steps(
+    served: Served, fake_provider: FakeProvider
+) -> None:
+    fake_provider.will(MIXED)
+    whole = await post(served, messages=[QUESTION], tools=[WEATHER])
+    fake_provider.will(answer("Done."))
+
+    await post(served, messages=[QUESTION, *results(whole["choices"][0])[1:]], tools=[WEATHER])
+
+    conversation = conversation_of(fake_provider)
+    assert_paired(conversation)
+    roles = [message["role"] for message in conversation]
+    assert roles == ["user", "assistant", "tool", "tool"]
+
+
+@pytest.mark.parametrize("call_id", [client_call_id("a run of nobody", 1, 0), "call_1"])
+async def test_a_result_without_its_call_is_named(
+    served: Served, fake_provider: FakeProvider, call_id: str
+) -> None:
+    stray = {"role": "tool", "tool_call_id": call_id, "content": "sunny"}
+    system = {"role": "system", "content": "Be brief."}
+
+    async with served.ask(messages=[system, QUESTION, stray]) as response:
+        error = (await response.json())["error"]
+        assert (response.status, error["param"]) == (400, "messages[2].tool_call_id")
+
+    assert call_id in error["message"]
+    assert fake_provider.requests == []
+
+
+@pytest.mark.parametrize("session", [{}, {"x-opensoul-session-key": "trip"}])
+async def test_a_result_that_is_sent_again_after_a_later_question_is_refused(
+    served: Served, fake_provider: FakeProvider, session: dict[str, str]
+) -> None:
+    fake_provider.will(calling(call("weather", {})))
+    async with served.ask(session, messages=[QUESTION], tools=[WEATHER]) as response:
+        made = results((await response.json())["choices"][0])
+    later = [{"role": "assistant", "content": "Sunny."}, {"role": "user", "content": "And Basel?"}]
+    for messages in ([QUESTION, *made], [QUESTION, *made, *later]):
+        fake_provider.will(answer("Sunny."))
+        async with served.ask(session, messages=messages, tools=[WEATHER]) as response:
+            assert response.status == 200
+
+    again = made[1:] if session else [QUESTION, *made, *later, *made[1:]]
+    async with served.ask(session, messages=again, tools=[WEATHER]) as response:
+        error = (await response.json())["error"]
+
+    assert response.status == 400
+    assert error["param"] == ("messages" if session else "messages[5].tool_call_id")
+    assert made[1]["tool_call_id"] in error["message"]
+
+
 async def test_several_rounds_without_a_session(
     served: Served, fake_provider: FakeProvider
 ) -> None:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import pytest_asyncio
 from openai import AsyncOpenAI
 
@@ -284,6 +285,41 @@ async def test_steps_that_the_client_does_not_know_stay_in_the_history(
         assert [role for role in roles if role != "system"] == [
             *("user", "assistant", "tool", "assistant", "tool", "tool", "assistant", "user")
         ]
+
+
+@pytest.mark.parametrize("edited", [False, True])
+async def test_a_branch_keeps_the_steps_of_an_earlier_call(
+    talk: Conversation, edited: bool
+) -> None:
+    """The client has cut its history, and sends all of it again: the current transcript has neither
+    the call nor what the agent did before it. A step that it has edited is as it sends it."""
+    talk.provider.will(
+        answer("I look.", tool_calls=[call("read", {"path": "a"})], finish_reason="tool_calls"),
+        answer(tool_calls=[call("weather", {})], finish_reason="tool_calls"),
+    )
+    talk.messages.append(user("How is it?"))
+    create: Any = talk.client.chat.completions.create
+    whole = await create(model="opensoul", messages=talk.messages, tools=[WEATHER])
+    message = whole.choices[0].message.model_dump(exclude_none=True)
+    result = {"role": "tool", "tool_call_id": message["tool_calls"][0]["id"], "content": "sun"}
+    talk.messages += [message, result]
+    await talk.send("It is sunny.")
+    everything = list(talk.messages)
+    talk.messages = []
+    await talk.ask("Hello", "Hi")
+    talk.messages[0] = user("Good morning")
+    await talk.ask("And you?", "Fine")
+
+    talk.messages = everything
+    if edited:
+        message["content"] = "I know."
+    await talk.ask("Thanks", "Bye")
+
+    sent = talk.provider.requests[-1].json["messages"]
+    roles = [one["role"] for one in sent if one["role"] != "system"]
+    own = [] if edited else ["assistant", "tool"]
+    assert roles == ["user", *own, "assistant", "tool", "assistant", "user"]
+    assert ("I know." in json.dumps(sent)) is edited
 
 
 async def test_two_requests_at_once_in_one_session(talk: Conversation) -> None:

@@ -1,5 +1,6 @@
 """Execution of Runs: the executor, the native agent loop, and recovery."""
 
+from .client_calls import StoredCalls, check_results
 from .compaction import Compactor, SummaryRefused, readable_tokens
 from .executor import COMMAND_RUNNER, Executor
 from .generations import Generations
@@ -13,8 +14,10 @@ __all__ = [
     "Executor",
     "Generations",
     "ModelRouter",
+    "StoredCalls",
     "SummaryRefused",
     "SystemPrompts",
     "TurnLoop",
+    "check_results",
     "readable_tokens",
 ]

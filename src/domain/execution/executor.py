@@ -63,6 +63,7 @@ from ..sessions import (
     unstored,
     with_call_ids,
 )
+from .client_calls import StoredCalls, check_results
 from .execution import NOTHING_CHOSEN, execution_of
 from .generations import Generations
 from .live_runs import LiveRun, abandoned_event, failure_event
@@ -127,6 +128,7 @@ class Executor:
         self._store = store
         self._catalog = catalog
         self._resent = ResentHistory(store, catalog)
+        self._stored_calls = StoredCalls(run_events, catalog)
         self._queue = queue
         self._signals = signals
         self._run_events = run_events
@@ -274,6 +276,8 @@ class Executor:
             if self._unkept:  # The history of this Run may be among them.
                 await self._keep_unkept()
             session_id, context, live.history = await self._bind_history(context, runner, live.turn)
+            if live.turn is None and not spec.one_off:
+                context = await self._with_steps(context)
             live.spec, live.session_id = context.spec, session_id
             if (archive := self._archive(live, session_id, context)) is not None:
                 context = replace(context, archive=archive)
@@ -388,6 +392,18 @@ class Executor:
             fresh = await self._fresh(context, session)
             context = replace(context, transcript=session.tail, fresh=fresh)
         return session_id, self._set_up(context, session.settings), turn.history
+
+    async def _with_steps(self, context: RunContext) -> RunContext:
+        """The Run with the steps of its question that its client knows in part. Raises
+        InvalidRequest, StoreFailed."""
+        spec, history = context.spec, context.transcript.messages
+        if not any(message.role is Role.TOOL for message in spec.messages):
+            return context
+        messages = await self._stored_calls.completed(
+            spec.messages, agent_id=spec.agent_id, principal=spec.principal, history=history
+        )
+        check_results(messages, history)
+        return _with_question(context, messages)
 
     async def _fresh(self, context: RunContext, session: StoredSession) -> int | None:
         """See RunContext.fresh."""

@@ -58,7 +58,7 @@ from .records import (
     SessionSettingsMap,
     UsageQuery,
 )
-from .repair import repaired
+from .repair import repaired, stray_results
 from .resent import (
     FAILED,
     STOPPED,
@@ -67,6 +67,7 @@ from .resent import (
     StoredView,
     answered_again,
     has_answer,
+    is_made_call_id,
     reconciled,
     tidied,
     views_of,
@@ -134,6 +135,7 @@ __all__ = [
     "in_namespace",
     "introduced",
     "is_long",
+    "is_made_call_id",
     "is_stale",
     "key_id_in",
     "newest_that_fit",
@@ -146,6 +148,7 @@ __all__ = [
     "saved_by",
     "shortened",
     "shortened_results",
+    "stray_results",
     "summary_prompt",
     "summary_requests",
     "summary_text",
