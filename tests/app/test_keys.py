@@ -340,6 +340,24 @@ async def test_a_repeated_request_gets_its_answer_at_the_limit(served: Served) -
     assert (await asked(served, key, {"Idempotency-Key": "two"})).status == 429
 
 
+async def test_a_repeated_request_is_counted_while_its_run_goes_on(
+    served: Served, provider: FakeProvider
+) -> None:
+    key = await created(served, "eager", requestsPerMinute=2, runsAtOnce=1)
+    headers, gate = {"Idempotency-Key": "one"}, asyncio.Event()
+    provider.will(answer("Hel", "lo!", gate=gate))
+    async with ask(served, key, headers, stream=True) as running:
+        await first_text(running)
+        async with ask(served, key, headers, stream=True) as again:
+            assert again.status == 200
+            assert again.headers["x-ratelimit-remaining-requests"] == "0"
+            assert (await asked(served, key, headers)).status == 429
+            gate.set()
+            assert "[DONE]" in await rest(again)
+        assert "[DONE]" in await rest(running)
+    assert len(provider.requests) == 1
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_an_answer_that_breaks_its_format_is_counted(
     served: Served, provider: FakeProvider, stream: bool

@@ -157,12 +157,11 @@ class Quotas:
         `known` uses no tokens, and is no run more: only requests are limited. Raises RateLimited,
         QuotaExceeded."""
         key, account = self._keys.find(key_id), self._current(key_id)
-        if run_id in account.runs:
-            account.runs[run_id] += 1
-            return
-        if known:
+        if known or run_id in account.runs:
             if key is not None:
                 self._count_request(key, account)
+            if run_id in account.runs:
+                account.runs[run_id] += 1
             return
         most = None if key is None else key.limits.runs_at_once
         if key is not None and most is not None and len(account.runs) >= most:
