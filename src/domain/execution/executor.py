@@ -15,7 +15,6 @@ from ..access import KEY_PRINCIPAL
 from ..concurrency import drop_traceback_of, drop_tracebacks
 from ..errors import GatewayError, LeaseLost, RunFailed, RunTimedOut, StoreFailed, Unavailable
 from ..messages import Message, Role
-from ..models import Usage
 from ..ports import (
     NOTHING_SAID,
     AgentRunner,
@@ -31,6 +30,7 @@ from ..ports import (
     RunSignals,
     SessionCatalog,
     SessionStore,
+    Spent,
     StoredSession,
     Turn,
 )
@@ -83,12 +83,10 @@ _LAST_PATIENCE = 2.0
 COMMAND_RUNNER = "command"
 """The name of the runner that carries out commands. No agent has it."""
 _ENDS: Final = (Answered, Waiting)
-OnStop = Callable[
-    [RunSpec, Finished | Failed | Aborted | None, OpenTurn | None, tuple[Usage, str] | None], None
-]
+OnStop = Callable[[RunSpec, Finished | Failed | Aborted | None, OpenTurn | None, Spent], None]
 """Called when a Run of an API key is no longer at work, before its followers get the
-event: with its ending, None if it waits, its stored steps, and what a model used for an answer that
-was refused. Must not wait."""
+event: with its ending, None if it waits, its stored steps, and what else it has used. Must not
+wait."""
 _Concluding = tuple[RunSpec, str, Answered]
 """What a Run has come to that only has to be stored: in the transcript of that id, or in a new one
 where it is empty."""
@@ -270,7 +268,9 @@ class Executor:
         runner = self._runners[live.runner]
         began = loop.time()
         session_id = ""
-        context = RunContext(spec, agent, signals=live.inbox, commit=self._commits(live))
+        context = RunContext(
+            spec, agent, signals=live.inbox, commit=self._commits(live), spent=live.spent
+        )
         if spec.command is None:
             await self._store.check_writable()
             if self._unkept:  # The history of this Run may be among them.

@@ -88,7 +88,9 @@ class TurnLoop:
 
     def run(self, context: RunContext) -> AsyncGenerator[Sequence[RunnerEvent]]:
         events = self._run(context)
-        return events if answer_format(context.spec.params) is None else withheld(events)
+        if answer_format(context.spec.params) is None:
+            return events
+        return withheld(events, context.spent)
 
     async def _run(self, context: RunContext) -> AsyncGenerator[Sequence[RunnerEvent]]:
         turn = await self._begin(context)
