@@ -3,6 +3,7 @@
 from .client_calls import StoredCalls, check_results
 from .compaction import Compactor, SummaryRefused, readable_tokens
 from .executor import COMMAND_RUNNER, Executor
+from .formatted import schema_check, withheld
 from .generations import Generations
 from .loop import TurnLoop
 from .router import ModelRouter
@@ -20,4 +21,6 @@ __all__ = [
     "TurnLoop",
     "check_results",
     "readable_tokens",
+    "schema_check",
+    "withheld",
 ]
