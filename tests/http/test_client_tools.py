@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 from openai import AsyncOpenAI
 
-from opensoul.domain.sessions import SessionKey
+from opensoul.domain.sessions import SessionKey, SessionQuery
 from opensoul.domain.tools import client_call_id, run_of_call
 from tests.app.serving import SECRET, Served, config, serving
 from tests.fakes.behaviours import answer
@@ -230,6 +230,37 @@ async def test_results_are_sent_again(served: Served, fake_provider: FakeProvide
     key = SessionKey("main", "trip")
     assert len(await catalog.messages(key, limit=100)) == 7
     assert len(await catalog.transcripts(key, 9)) == 2
+
+
+async def test_a_temporary_conversation_leaves_nothing_behind(
+    served: Served, fake_provider: FakeProvider
+) -> None:
+    """Neither a plain answer, nor a title, nor tools. A turn is kept while its client has to go on
+    with it."""
+    headers = {"X-OpenWebUI-Chat-Id": "temporary:abc"}
+    catalog = served.container.catalog()
+
+    async def kept() -> int:
+        return (await catalog.list(SessionQuery())).total
+
+    await served.text(headers, messages=[QUESTION])
+    task = {"role": "user", "content": "### Task:\nGenerate a concise title"}
+    await served.text(headers, messages=[task])
+    assert await kept() == 0
+    fake_provider.will(calling(call("read", {"path": "a.txt"})), answer("Read."))
+    await served.text(headers, messages=[QUESTION])
+    while await kept():
+        pass  # It is deleted behind the answer.
+
+    fake_provider.will(MIXED)
+    async with served.ask(headers, messages=[QUESTION], tools=[WEATHER]) as response:
+        made = results((await response.json())["choices"][0])
+    assert await kept() == 1
+    fake_provider.will(answer("Done."))
+    await served.text(headers, messages=[QUESTION, *made], tools=[WEATHER])
+    assert "a.txt" in json.dumps(conversation_of(fake_provider))
+    while await kept():
+        pass
 
 
 async def test_results_alone_go_on_with_the_turn(

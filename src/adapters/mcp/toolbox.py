@@ -42,8 +42,8 @@ class ServerHealth:
     def described(self) -> dict[str, object]:
         """The health as JSON data, without what is empty."""
         tools = None if self.tools is None else list(self.tools)
-        facts = {"about": self.about, "tools": tools, "problem": self.problem}
-        facts |= {"leftOut": dict(self.left_out) or None}
+        facts: dict[str, object] = {"about": self.about, "tools": tools, "problem": self.problem}
+        facts["leftOut"] = dict(self.left_out) or None
         known = {key: value for key, value in facts.items() if value not in ("", None)}
         return {"name": self.name, "state": self.state, **known}
 

@@ -8,7 +8,8 @@ from ..access import Action, Principal, Resource, may
 from ..errors import InvalidRequest
 from ..messages import Message, Role, ToolCall
 from ..ports import RunEvents, SessionCatalog, Turn
-from ..sessions import is_made_call_id, stray_results
+from ..runs import RunSpec
+from ..sessions import SessionKey, is_made_call_id, stray_results
 from ..tools import run_of_call
 
 
@@ -64,6 +65,16 @@ class StoredCalls:
             sent.update(call for one in steps for call in _calls(one))
             changed = True
         return tuple(found) if changed else messages
+
+    async def sessions_of(self, spec: RunSpec) -> set[SessionKey]:
+        """The sessions of the principal's Runs whose calls the messages of the Run answer. Raises
+        StoreFailed."""
+        keys = set[SessionKey]()
+        for call in {call for message in spec.messages for call in _calls(message)}:
+            record = await self._run_events.find(named[0]) if (named := run_of_call(call)) else None
+            if record is not None and record.principal_id == spec.principal_id:
+                keys.add(record.session_key)
+        return keys
 
     async def _turn_of(
         self, calls: Sequence[str], agent_id: str, principal: Principal

@@ -15,6 +15,7 @@ from ..access import KEY_PRINCIPAL
 from ..concurrency import drop_traceback_of, drop_tracebacks
 from ..errors import GatewayError, LeaseLost, RunFailed, RunTimedOut, StoreFailed, Unavailable
 from ..messages import Message, Role
+from ..models import StopReason
 from ..ports import (
     NOTHING_SAID,
     AgentRunner,
@@ -59,6 +60,7 @@ from ..sessions import (
     Summary,
     check_send,
     is_stale,
+    is_temporary,
     tidied,
     unstored,
     with_call_ids,
@@ -514,6 +516,9 @@ class Executor:
     async def _commit(
         self, live: LiveRun, spec: RunSpec, session_id: str, answered: Answered
     ) -> None:
+        hands_out = answered.stop is StopReason.TOOL_CALLS
+        if live.turn is None and not hands_out and _is_temporary(spec):
+            return
         question = without_resent_pictures(spec.messages) if spec.one_off else spec.messages
         turn = Turn(
             key=spec.session_key,
@@ -609,6 +614,8 @@ class Executor:
                 if live.turn is not None and not isinstance(ending, Finished):
                     await self._keep_steps(live.turn, ending)
                 await self._queue.finish(live.claim, ending)
+                if _is_temporary(live.spec):
+                    await self._forget_temporary(live, ending)
         except LeaseLost:
             self._note_lost(live)
         except GatewayError:
@@ -616,6 +623,15 @@ class Executor:
         finally:
             if not self._live:
                 self._idle.set()
+
+    async def _forget_temporary(self, live: LiveRun, ending: Finished | Failed | Aborted) -> None:
+        """Delete what is stored of a conversation that its client does not keep: the steps of the
+        Run, and the turns that it has gone on with. What the client has to go on with is kept."""
+        if isinstance(ending, Finished) and ending.stop is StopReason.TOOL_CALLS:
+            return
+        keys = await self._stored_calls.sessions_of(live.spec)
+        for key in {key for key in keys if is_temporary(key)} | {live.spec.session_key}:
+            await self._catalog.delete(key)
 
     async def _keep_steps(self, turn: OpenTurn, ending: Failed | Aborted) -> None:
         """Store what a Run has done that ends without an answer."""
@@ -735,6 +751,10 @@ class _RunArchive:
             run_id=live.spec.id,
             attempt=live.claim.attempt,
         )
+
+
+def _is_temporary(spec: RunSpec) -> bool:
+    return spec.one_off and is_temporary(spec.session_key)
 
 
 def _with_question(context: RunContext, messages: tuple[Message, ...]) -> RunContext:
