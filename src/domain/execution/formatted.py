@@ -73,15 +73,17 @@ async def withheld(
     """The events without text; the text of the last message comes whole before the end. What a
     model writes beside calls of the agent's tools is no part of the answer. What was left out of
     the last model call is noted in `spent`."""
+    refusal = False
     async with aclosing(events):
         async for batch in events:
             kept = list[RunnerEvent]()
             for event in batch:
                 if isinstance(event, TextDelta):
+                    refusal = refusal or event.refusal
                     spent.withheld += len(event.text.encode("utf-8", "surrogatepass"))
                     continue
                 if isinstance(event, StepDone):
-                    spent.withheld = 0  # The step has its usage.
+                    spent.withheld, refusal = 0, False  # The step has its usage.
                 kept.append(event)
             if kept and isinstance(answered := kept[-1], Answered):
                 last = (one for one in reversed(answered.messages) if one.role is Role.ASSISTANT)
@@ -89,7 +91,7 @@ async def withheld(
                     at = next(
                         i for i, e in enumerate(kept) if isinstance(e, ClientCalls | Answered)
                     )
-                    kept.insert(at, TextDelta(text))
+                    kept.insert(at, TextDelta(text, refusal))
             if kept:
                 yield kept
 

@@ -223,13 +223,12 @@ def _batch_of(turn: Turn, last: int, *, has_format: bool) -> EventBatch:
     results = {message.tool_call_id for message in messages}
     events: list[RunEvent] = []
     calls: tuple[ToolCall, ...] = ()
-    for step, text in _steps_in(messages):
+    steps = _steps_in(messages)
+    for number, (step, text) in enumerate(steps, 1):
         for part in step.parts:
             if isinstance(part, Reasoning) and part.text and not part.redacted:
                 events.append(ReasoningDelta(part.text))
-        if has_format:
-            events = [event for event in events if not isinstance(event, TextDelta)]
-        if text:
+        if text and (number == len(steps) or not has_format):
             events.append(TextDelta(text))
         calls = tuple(p for p in step.parts if isinstance(p, ToolCall) and p.id not in results)
     if calls:
