@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from mcp.server.mcpserver import Context, Image, MCPServer
-from mcp_types import CallToolResult, TextContent, Tool, ToolAnnotations
+from mcp_types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import Field
 
 PIXEL = bytes.fromhex(
@@ -18,16 +18,8 @@ PIXEL = bytes.fromhex(
 )
 
 
-class _SlowServer(MCPServer):
-    """Does not list its tools."""
-
-    async def list_tools(self) -> list[Tool]:
-        await asyncio.Event().wait()
-        raise AssertionError
-
-
-def server(folder: Path, *, lists: bool = True) -> MCPServer:
-    made = (MCPServer if lists else _SlowServer)("fake", version="1.2")
+def server(folder: Path) -> MCPServer:
+    made = MCPServer("fake", version="1.2")
     read = ToolAnnotations(read_only_hint=True)
 
     def note(text: str) -> None:
