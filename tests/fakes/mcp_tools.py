@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from mcp.server.mcpserver import Context, Image, MCPServer
-from mcp_types import CallToolResult, TextContent, Tool, ToolAnnotations
+from mcp_types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import Field
 
 PIXEL = bytes.fromhex(
@@ -33,16 +33,8 @@ class _BrokenServer(MCPServer):
         ]
 
 
-class _SlowServer(MCPServer):
-    """Does not list its tools."""
-
-    async def list_tools(self) -> list[Tool]:
-        await asyncio.Event().wait()
-        raise AssertionError
-
-
-def server(folder: Path, *, lists: bool = True, breaks: bool = False) -> MCPServer:
-    kind = _BrokenServer if breaks else MCPServer if lists else _SlowServer
+def server(folder: Path, *, breaks: bool = False) -> MCPServer:
+    kind = _BrokenServer if breaks else MCPServer
     made = kind("fake", version="1.2")
     read = ToolAnnotations(read_only_hint=True)
 
