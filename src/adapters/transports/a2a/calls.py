@@ -33,6 +33,7 @@ from ..answering import (
     follow_run,
     ignored_names,
     streamed,
+    waits_for_approval,
 )
 from ..http.bodies import NotAnObject, read_object
 from ..http.context import RequestContext, current
@@ -170,7 +171,8 @@ class Calls:
         run = await self._tasks.find(context.principal, asked.id, agent_id)
         if run.status.final:
             raise UnsupportedOperationError(f"Task {run.id} has ended: nothing follows.")
-        begun = await follow_run(self._gateway, self._approvals, context, run)
+        waits = waits_for_approval(context.headers)
+        begun = await follow_run(self._gateway, self._approvals, context, run, waits=waits)
         task = await self._tasks.task(context.principal, run)
         return await self._streamed(context, begun, task, results)
 

@@ -95,8 +95,9 @@ class Sending:
                 "The code is of an approval of another task.", data={"param": "message.taskId"}
             )
         _check_context(run, question, principal)
+        waits = waits_for_approval(context.headers)
         await self._approvals.decide(principal, approval.id, decision[0])
-        return await follow_run(self._gateway, self._approvals, context, run)
+        return await follow_run(self._gateway, self._approvals, context, run, waits=waits)
 
     def _run_request(
         self, context: RequestContext, question: Question, agent_id: str
