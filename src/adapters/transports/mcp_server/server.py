@@ -57,9 +57,10 @@ _DECISION: dict[str, Any] = {
     "required": ["decision"],
 }
 _INSTRUCTIONS = (
-    "Each tool asks one agent. An agent keeps the conversation of this connection; another one is "
-    "named by `session_key`. Where an answer asks for an approval, send the line `approve CODE` or "
-    "`deny CODE` as the next message to the same tool, once a person has decided."
+    "Each tool asks one agent. To go on with a conversation, send the `session_key` of the last "
+    "result; in a session, an agent goes on by itself. Where an answer asks for an approval, let "
+    "a person decide, and send the line `approve CODE` or `deny CODE` as the next message to the "
+    "same tool."
 )
 
 _Context = Any
