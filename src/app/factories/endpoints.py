@@ -7,11 +7,7 @@ from collections.abc import Callable
 from ...adapters.config import ConfigSource
 from ...adapters.mcp import McpToolbox
 from ...adapters.system.logging import LogRing
-<<<<<<< HEAD
-from ...adapters.transports import RouteTable, Transport, health, mcp_server, openapi
-=======
-from ...adapters.transports import RouteTable, Transport, a2a, health, openapi
->>>>>>> a2a
+from ...adapters.transports import RouteTable, Transport, a2a, health, mcp_server, openapi
 from ...adapters.transports import approvals as approvals_http
 from ...adapters.transports import runs as runs_http
 from ...adapters.transports import tool_calls as tool_calls_http

@@ -10,11 +10,8 @@ from .approvals import (
     AskingEvents,
     decided_run,
     decision_in,
-<<<<<<< HEAD
     description_of,
-=======
     question_for,
->>>>>>> a2a
     waits_for_approval,
     without_decisions,
 )
@@ -49,11 +46,8 @@ __all__ = [
     "continues_without_client",
     "decided_run",
     "decision_in",
-<<<<<<< HEAD
     "description_of",
-=======
     "follow_run",
->>>>>>> a2a
     "idempotency_key_in",
     "ignored_names",
     "parameters",

@@ -242,7 +242,6 @@ def _end(text: str) -> tuple[TextDelta, Finished]:
     return TextDelta(text), PAUSED
 
 
-<<<<<<< HEAD
 def description_of(approval: Approval, *, of: str = "") -> str:
     """What waits for the approval. The arguments stand on one line, so that none of their lines can
     look like those with the code."""
@@ -250,13 +249,10 @@ def description_of(approval: Approval, *, of: str = "") -> str:
     return f"The tool {_line(approval.call.name)}{of}{_ASKS}\n\n    {arguments}\n"
 
 
-def _question(approval: Approval, *, of: str = "") -> str:
-=======
 def question_for(approval: Approval, *, of_subagent: bool = False) -> str:
     """The text that asks the client of a run to decide. The arguments stand on one line, so that
     none of their lines can look like those with the code."""
     of = " of a sub-agent" if of_subagent else ""
->>>>>>> a2a
     minutes = max(1, round((approval.expires_at - approval.created_at) / 60))
     return (
         f"{description_of(approval, of=of)}\n"

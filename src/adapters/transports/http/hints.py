@@ -46,7 +46,6 @@ _OVERVIEW = (
     f"The Gateway serves {_CHAT}, GET /v1/models, GET /healthz and GET /readyz, and WebSocket "
     "connections on every path."
 )
-<<<<<<< HEAD
 _MCP = (
     "The MCP server is at /mcp, over streamable HTTP; the older transport over SSE is not served. "
     "Claude Code: `--transport http`; Cursor and VS Code: an `url` that ends with /mcp."
@@ -54,11 +53,10 @@ _MCP = (
 _OAUTH = (
     "The Gateway has no OAuth: send a key or the Gateway's secret in the header `Authorization: "
     "Bearer`."
-=======
+)
 _A2A = (
     "A2A is served as JSON-RPC at POST /a2a and POST /a2a/AGENT; the agent card is at "
     "GET /.well-known/agent-card.json."
->>>>>>> a2a
 )
 _HEALTH = "GET /healthz and GET /readyz are the health checks."
 
@@ -70,11 +68,8 @@ _BY_FIRST: Mapping[str, str] = {
         (_COMPLETIONS, "completions"),
         (_EMBEDDINGS, "embeddings rerank"),
         (_GEMINI, "v1beta"),
-<<<<<<< HEAD
         (_MCP, "sse"),
-=======
         (_A2A, "message:send message:stream tasks extendedagentcard"),
->>>>>>> a2a
         (_HEALTH, "health healthcheck livez ping ready status"),
         (_OTHER_OPENAI, "assistants audio batches containers evals files fine_tuning images"),
         (_OTHER_OPENAI, "moderations realtime threads uploads vector_stores videos"),
