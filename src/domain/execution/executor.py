@@ -188,7 +188,7 @@ class Executor:
 
     def closed(self, spec: RunSpec, ending: Aborted) -> None:
         any_attempt = OpenTurn(spec.session_key, "", spec.id, self._clock(), (), attempt=0)
-        self._beside(self._keep_steps(any_attempt, ending))
+        self._beside(self._close(spec, any_attempt, ending))
 
     async def drain(self, grace: float) -> None:
         """Take no more Runs, let those there finish for `grace` seconds, then hand the rest back to
@@ -615,7 +615,7 @@ class Executor:
                     await self._keep_steps(live.turn, ending)
                 await self._queue.finish(live.claim, ending)
                 if _is_temporary(live.spec):
-                    await self._forget_temporary(live, ending)
+                    await self._forget_temporary(live.spec, ending)
         except LeaseLost:
             self._note_lost(live)
         except GatewayError:
@@ -624,14 +624,22 @@ class Executor:
             if not self._live:
                 self._idle.set()
 
-    async def _forget_temporary(self, live: LiveRun, ending: Finished | Failed | Aborted) -> None:
+    async def _close(self, spec: RunSpec, turn: OpenTurn, ending: Aborted) -> None:
+        await self._keep_steps(turn, ending)
+        if _is_temporary(spec):
+            await self._forget_temporary(spec, ending)
+
+    async def _forget_temporary(self, spec: RunSpec, ending: Finished | Failed | Aborted) -> None:
         """Delete what is stored of a conversation that its client does not keep: the steps of the
         Run, and the turns that it has gone on with. What the client has to go on with is kept."""
         if isinstance(ending, Finished) and ending.stop is StopReason.TOOL_CALLS:
             return
-        keys = await self._stored_calls.sessions_of(live.spec)
-        for key in {key for key in keys if is_temporary(key)} | {live.spec.session_key}:
-            await self._catalog.delete(key)
+        try:
+            keys = await self._stored_calls.sessions_of(spec)
+            for key in {key for key in keys if is_temporary(key)} | {spec.session_key}:
+                await self._catalog.delete(key)
+        except GatewayError:
+            logger.exception("a temporary session could not be deleted", extra={"run": spec.id})
 
     async def _keep_steps(self, turn: OpenTurn, ending: Failed | Aborted) -> None:
         """Store what a Run has done that ends without an answer."""
