@@ -30,7 +30,7 @@ ARGUMENTS = (
     )
     + b"\n\n"
 )
-LIMIT = 200_000
+LIMIT = 60_000
 
 
 def limited(provider: FakeProvider, most: int = LIMIT) -> ModelRequest:
@@ -103,7 +103,7 @@ async def test_an_answer_without_an_end_is_cut_off_at_its_size(
 async def test_others_get_their_turn_while_an_endless_answer_is_read(
     provider: FakeProvider, client: OpenAICompletions, pattern: bytes
 ) -> None:
-    size, turns = 500_000, 0
+    size, turns = 300_000, 0
 
     async def other() -> None:
         nonlocal turns
