@@ -1,0 +1,5 @@
+"""Agents of the OpenAI Agents SDK."""
+
+
+class OpenAiAgents:
+    types = frozenset({"agents.agent.Agent"})
