@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence, Set
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from ....domain.errors import AgentFailed, FailureKind, ModelFailed
+from ....domain.errors import AgentFailed, FailureKind, InvalidRequest, ModelFailed
 from ....domain.messages import Image, Message, Reasoning, Role, Text, ToolCall
 from ....domain.models import ReasoningDelta, StopReason, TextDelta, Usage
 from ....domain.runs import (
@@ -15,10 +16,10 @@ from ....domain.runs import (
     ToolFinished,
     ToolStarted,
     answer_format,
-    failed_result,
 )
 from ..errors import TargetInvalid, failure_kind
 from ..runs import AgentEvent, AgentRun, ApprovalsAsked
+from .answers import ending_with, handing_out, text_of
 
 if TYPE_CHECKING:
     from pydantic_ai import AgentRunResult, DeferredToolRequests
@@ -40,10 +41,6 @@ _SETTINGS = {
 }
 """The names of model parameters here, by OpenAI's."""
 _STOPS = {"length": StopReason.LENGTH, "content_filter": StopReason.CONTENT_FILTER}
-_NOT_RUN = (
-    "not run: this call needs an approval, and was made beside calls of the client's tools; "
-    "make it again"
-)
 
 
 class PydanticAi:
@@ -59,15 +56,22 @@ class PydanticAi:
         return f"the agent {agent.name or 'without a name'} with the model {name or 'of its runs'}"
 
     async def run(self, target: object, run: AgentRun) -> AsyncGenerator[list[AgentEvent]]:
-        from pydantic_ai.exceptions import UnexpectedModelBehavior, UsageLimitExceeded
+        from pydantic_ai.exceptions import UnexpectedModelBehavior, UsageLimitExceeded, UserError
 
         agent: AbstractAgent[Any, Any] = target  # type: ignore[assignment]
         _check_deps(agent)
         try:
-            async for events in _events(agent, run):
-                yield events
+            async with aclosing(_events(agent, run)) as batches:
+                async for batch in batches:
+                    yield batch
         except UsageLimitExceeded as error:
             raise AgentFailed(f"The agent `{run.agent_id}` reached a limit: {error}") from error
+        except UserError as error:
+            if not run.tools or "conflicts with existing tool" not in str(error):
+                raise
+            raise InvalidRequest(
+                f"The agent has a tool with the name of one of the request: {error}", param="tools"
+            ) from error
         except UnexpectedModelBehavior as error:
             kind = failure_kind(error) or FailureKind.BAD_RESPONSE
             raise ModelFailed(
@@ -156,19 +160,9 @@ async def _events(
     if isinstance(output := result.output, DeferredToolRequests):
         yield _deferred(output, result, new, run)
         return
-    text = output if isinstance(output, str) else _json(output)
+    text = text_of(output)
     whole: list[AgentEvent] = [TextDelta(text)] if outputs else []
-    yield [*whole, _answered(_ending_with(text, _messages(new, outputs)), result)]
-
-
-def _ending_with(text: str, said: list[Message]) -> list[Message]:
-    """The messages with the result of the run as the text of the last one."""
-    parts = said[-1].parts if said and said[-1].role is Role.ASSISTANT else ()
-    if any(isinstance(part, ToolCall) for part in parts):
-        parts = ()
-    before = said[:-1] if parts else said
-    reasoning = [part for part in parts if isinstance(part, Reasoning)]
-    return [*before, Message(Role.ASSISTANT, (*reasoning, Text(text)))]
+    yield [*whole, _answered(ending_with(text, _messages(new, outputs)), result)]
 
 
 def _delta(kind: str, text: str) -> AgentEvent:
@@ -195,11 +189,8 @@ def _deferred(
         state = ModelMessagesTypeAdapter.dump_json(list(new)).decode()
         return [_usage(result), ApprovalsAsked(asking, state)]
     ours = tuple(map(_call, requests.calls))
-    said = _messages(new, apart={call.id for call in ours})
-    refused = [failed_result(call, _NOT_RUN) for call in asking]
-    handed = next(message for message in reversed(said) if message.parts[-1:] == ours[-1:])
-    others = [message for message in said if message is not handed]
-    answered = _answered([*others, *refused, handed], result, StopReason.TOOL_CALLS)
+    said = handing_out(ours, _messages(new), asking)
+    answered = _answered(said, result, StopReason.TOOL_CALLS)
     return [ClientCalls(ours), answered]
 
 
@@ -347,26 +338,21 @@ def _request_part(message: Message, names: Mapping[str, str]) -> ModelRequestPar
     return pm.UserPromptPart(message.text if is_text else content)
 
 
-def _messages(
-    new: Iterable[ModelMessage], outputs: Set[str] = frozenset(), apart: Set[str] = frozenset()
-) -> list[Message]:
-    """The new messages as ours, without prompts and the calls `outputs`. Where a step has other
-    calls beside those `apart`, which end the answer, it becomes two messages."""
+def _messages(new: Iterable[ModelMessage], outputs: Set[str] = frozenset()) -> list[Message]:
+    """The new messages as ours, without prompts and the calls `outputs`."""
     found: list[Message] = []
     for message in new:
         if message.kind == "response":
             parts: list[Text | Reasoning | ToolCall] = []
-            last: list[ToolCall] = []
             for part in message.parts:
                 if part.part_kind == "text" and part.content:
                     parts.append(Text(part.content))
                 elif part.part_kind == "thinking" and part.content:
                     parts.append(Reasoning(part.content))
                 elif part.part_kind == "tool-call" and part.tool_call_id not in outputs:
-                    (last if part.tool_call_id in apart else parts).append(_call(part))
-            if not any(isinstance(part, ToolCall) for part in parts):
-                parts, last = [*parts, *last], []
-            found += [Message(Role.ASSISTANT, tuple(some)) for some in (parts, last) if some]
+                    parts.append(_call(part))
+            if parts:
+                found.append(Message(Role.ASSISTANT, tuple(parts)))
             continue
         for result in message.parts:
             is_result = result.part_kind == "tool-return" or (
@@ -392,9 +378,3 @@ def _result_text(part: Any) -> str:
 
 def _call(part: Any) -> ToolCall:
     return ToolCall(part.tool_call_id, part.tool_name, part.args_as_json_str())
-
-
-def _json(output: object) -> str:
-    from pydantic_core import to_json
-
-    return to_json(output).decode()
