@@ -121,8 +121,8 @@ async def bench(
     content = configured({"target": f"{module}:agent", "path": str(home), **runner})
     async with serving(home, content) as served:
         yield Bench(served, provider, home / "paid")
-    # The client of its model belongs to an event loop that is closed, so that the next Gateway needs
-    # another one; and it would fail to close itself when it is collected.
+    # The client of its model belongs to an event loop that is closed: the next Gateway needs
+    # another one, and it would fail to close itself when it is collected.
     _kept.append(sys.modules.pop(module, None))
 
 

@@ -16,7 +16,6 @@ from opensoul.client import Client, Options, ToolFinished, ToolStarted
 from tests.app.serving import SECRET
 from tests.fakes.behaviours import USAGE, answer, fail, hang_after
 from tests.fakes.provider import PATIENCE, FakeProvider
-from tests.python_agents.conftest import Write
 from tests.python_agents.bench import (
     OPENAI_AGENTS,
     PYDANTIC_AI,
@@ -27,6 +26,7 @@ from tests.python_agents.bench import (
     says,
     written,
 )
+from tests.python_agents.conftest import Write
 from tests.python_agents.test_functions import text_of
 
 FRAMEWORKS = {"pydantic-ai": PYDANTIC_AI, "openai-agents": OPENAI_AGENTS}
