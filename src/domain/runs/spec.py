@@ -25,6 +25,16 @@ class OnLeave(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class After:
+    """The Run whose stored turn another one follows, and its session. `one_off`: the session was
+    made for the first of these Runs."""
+
+    run_id: str
+    session_key: SessionKey
+    one_off: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class RunRequest:
     """What a transport read from its client, before anything was looked up.
 
@@ -62,6 +72,8 @@ class RunRequest:
     """The model to call first, by reference or alias."""
     session_hint: str = ""
     """How clients of the transport can name a session, for answers to commands."""
+    after: After | None = None
+    """The Run to go on behind, which the principal may see; the session is that Run's."""
     parent: str = ""
     hops: int = 0
     """As in RunSpec. A client cannot set them."""
@@ -114,6 +126,9 @@ class RunSpec:
     agent's."""
     chosen_model: str = ""
     """`provider/model` to call first, in place of the Session's; empty: as configured."""
+    after_run: str = ""
+    """The id of the Run whose stored turn is the end of the history; empty: the history is what the
+    Session has, or nothing where it is one-off."""
 
     @property
     def principal(self) -> Principal:
