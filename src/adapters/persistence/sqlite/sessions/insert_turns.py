@@ -19,7 +19,7 @@ from .....domain.sessions import estimate
 from ...common import MAX_INTEGER, encode
 from ..columns import column, text
 from ..rows import AT_ONCE, insert_rows
-from .transcripts import IS_COUNTED, MESSAGES, TURNS, Place, begin_copy, find_current, find_named
+from .transcripts import IS_COUNTED, MESSAGES, TURNS, begin_copy, find_current, find_named
 
 _TURN = """
     key, agent_id, session_id, at, one_off, run_id, model, input_tokens, output_tokens,
@@ -132,7 +132,6 @@ def _branched(connection: sqlite3.Connection, turn: Turn) -> tuple[Turn, int]:
         return turn, 0
     if find_named(connection, current.session, turn.session_id) is not None:
         return turn, 0
-    origin: Place | None = current.place
     if text(current.session_id) != span.session_id:
         origin = find_named(connection, current.session, span.session_id)
         if origin is None:
@@ -140,7 +139,7 @@ def _branched(connection: sqlite3.Connection, turn: Turn) -> tuple[Turn, int]:
         if not span.exact:
             return replace(turn, session_id=span.session_id), 0
         current = replace(current, place=origin)
-    through = max(0, min(span.through, origin.messages))
+    through = max(0, min(span.through, current.place.messages))
     begin_copy(connection, current, 0, through, turn.at, turn.session_id)
     if not turn.one_off:
         return turn, 0
