@@ -85,9 +85,9 @@ def answer_object(
     return finished_object(head, answer.finished, output, completed_at)
 
 
-def answer_items(head: Head, answer: Answer, *, reasoning: bool) -> list[object]:
+def answer_items(head: Head, answer: Answer, *, reasoning: bool) -> list[dict[str, object]]:
     """The output of a complete answer: reasoning, one message, and calls of the client's tools."""
-    items: list[object] = []
+    items: list[dict[str, object]] = []
     if answer.reasoning and reasoning:
         items.append(reasoning_item(head, 0, answer.reasoning))
     if answer.text or not answer.calls:
@@ -192,7 +192,7 @@ def reasoning_item(
     }
 
 
-def call_items(head: Head, calls: Iterable[ToolCall]) -> list[object]:
+def call_items(head: Head, calls: Iterable[ToolCall]) -> list[dict[str, object]]:
     """Calls of the client's tools."""
     return [
         {

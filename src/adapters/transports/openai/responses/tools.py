@@ -7,7 +7,7 @@ https://platform.openai.com/docs/api-reference/responses/create#responses_create
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from .....domain.errors import InvalidRequest, Unsupported
@@ -72,7 +72,7 @@ class ResponseTools:
 class _Choice:
     choice: ToolChoice
     echo: object
-    allowed: frozenset[str] | None = field(default=None)
+    allowed: frozenset[str] | None = None
     """The names of the tools that may be called; None: all."""
 
 
@@ -125,24 +125,25 @@ def _choice(value: object, names: set[str]) -> _Choice:
             return _Choice(ToolChoice(), "auto")
         case str() if value in _MODES:
             return _Choice(ToolChoice(ChoiceMode(value)), value)
-        case {"type": "allowed_tools"}:
-            return _allowed_tools(value, names)
-        case {"type": "function"}:
-            if (name := _name(value)) is not None:
-                return _Choice(ToolChoice(ChoiceMode.REQUIRED, name), _named(name))
-        case {"type": str() as kind}:
-            raise Unsupported(
-                f"`tool_choice.type`: {kind[:50]!r} is not supported; use 'function' or "
-                "'allowed_tools'.",
-                param="tool_choice.type",
-            )
         case dict():
-            pass
-        case _:
-            raise wrong("tool_choice", f"one of {', '.join(_MODES)}, or an object", value)
-    raise InvalidRequest(
-        '`tool_choice` must have the form {"type": "function", "name": "..."}.', param="tool_choice"
-    )
+            return _chosen(value, names)
+    raise wrong("tool_choice", f"one of {', '.join(_MODES)}, or an object", value)
+
+
+def _chosen(value: Mapping[str, Any], names: set[str]) -> _Choice:
+    kind = value.get("type")
+    if kind == "allowed_tools":
+        return _allowed_tools(value, names)
+    if isinstance(kind, str) and kind != "function":
+        raise Unsupported(
+            f"`tool_choice.type`: {kind[:50]!r} is not supported; use 'function' or "
+            "'allowed_tools'.",
+            param="tool_choice.type",
+        )
+    if (name := _name(value)) is None:
+        form = '{"type": "function", "name": "..."}'
+        raise InvalidRequest(f"`tool_choice` must have the form {form}.", param="tool_choice")
+    return _Choice(ToolChoice(ChoiceMode.REQUIRED, name), _named(name))
 
 
 def _allowed_tools(value: Mapping[str, Any], names: set[str]) -> _Choice:

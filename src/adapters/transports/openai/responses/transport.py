@@ -12,7 +12,7 @@ from .....domain.messages import Message
 from .....domain.ports import WebClient
 from .....domain.runs import SCHEMA_PARAM, answer_format
 from .....domain.services import Approvals, Gateway
-from ...answering import BegunRun, begin_run, collect, ignored_names, waits_for_approval
+from ...answering import BegunRun, begin_run, collect, ignored_names, streamed, waits_for_approval
 from ...http.bodies import read_object
 from ...http.context import RequestContext, current
 from ...http.json_text import dumps
@@ -21,6 +21,7 @@ from ...routes import Route, Transport
 from ...switches import RESPONSES_SWITCH, answer_limits
 from ..common import extras_in
 from . import operations
+from .frames import Frames
 from .objects import Head, answer_object, head_of
 from .request import ResponsesRequest, read_request
 
@@ -95,8 +96,11 @@ class _Endpoint:
         self, context: RequestContext, asked: ResponsesRequest, begun: BegunRun, head: Head
     ) -> Response:
         settings = self._gateway.settings
-        extras = extras_in(context.headers, settings.chat)
+        extras = extras_in(context.headers, settings.chat, asks_reasoning=asked.summary)
         context.log_fields["stream"] = asked.stream
+        if asked.stream:
+            frames = Frames(head, extras=extras, clock=self._clock)
+            return await streamed(begun.feed(frames, context, settings), context)
         answer = await collect(begun.events, context, begun.pause)
         whole = answer_object(
             head, answer, reasoning=extras.reasoning, completed_at=int(self._clock())
