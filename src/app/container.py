@@ -48,6 +48,7 @@ from ..domain.ports import (
     Limits,
     ModelClient,
     NewId,
+    ResponseBook,
     RunEvents,
     RunQueue,
     RunSignals,
@@ -67,6 +68,7 @@ from ..domain.services import (
     Gateway,
     Keys,
     Quotas,
+    Responses,
     SessionService,
     ToolService,
 )
@@ -112,6 +114,7 @@ class Container(DeclarativeContainer):
     store: Provider[SessionStore] = Singleton(making.store, settings, clock, monotonic)
     catalog: Provider[SessionCatalog] = Singleton(making.catalog, store)
     stored_approvals: Provider[ApprovalBook] = Singleton(making.stored_approvals, store)
+    stored_responses: Provider[ResponseBook] = Singleton(making.stored_responses, store)
     device_book: Provider[DeviceBook] = Singleton(making.device_book, settings, locations)
     key_book: Provider[KeyBook] = Singleton(making.key_book, settings, locations)
     lock: Provider[Lock] = Singleton(making.lock, locations, settings)
@@ -132,6 +135,9 @@ class Container(DeclarativeContainer):
         making.approvals, stored_approvals, queue, signals, run_events, clock
     )
     approval_book: Provider[ApprovalBook] = Singleton(making.approval_book, approvals)
+    responses: Provider[Responses] = Singleton(
+        making.responses, stored_responses, settings, catalog, queue, clock, new_id
+    )
 
     # Models and runners.
     openai: Provider[ModelClient] = Singleton(OpenAICompletions)
@@ -267,6 +273,7 @@ class Container(DeclarativeContainer):
         making.transports,
         gateway,
         approvals,
+        responses,
         tool_service,
         control,
         readiness,
@@ -288,6 +295,7 @@ class Container(DeclarativeContainer):
         key_book,
         quotas,
         approvals,
+        responses,
         control,
         models,
         toolbox,

@@ -19,6 +19,7 @@ from .execution import (
     lanes,
     local_queue,
     queue,
+    responses,
     session_service,
     signals,
 )
@@ -31,6 +32,7 @@ from .persistence import (
     run_log,
     store,
     stored_approvals,
+    stored_responses,
     workspaces,
 )
 from .process import configure_logging, facts, lifecycle, log_bounds, readiness, stop_process
@@ -75,6 +77,7 @@ __all__ = [
     "queue",
     "quotas",
     "readiness",
+    "responses",
     "router",
     "run_events",
     "run_log",
@@ -88,6 +91,7 @@ __all__ = [
     "stop_process",
     "store",
     "stored_approvals",
+    "stored_responses",
     "system_prompts",
     "token_file",
     "tool_service",

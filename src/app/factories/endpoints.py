@@ -15,6 +15,7 @@ from ...adapters.transports.control.dependencies import Dependencies
 from ...adapters.transports.control.handshake import Facts
 from ...adapters.transports.control.plane import ControlPlane
 from ...adapters.transports.openai import chat as openai_chat
+from ...adapters.transports.openai import responses as openai_responses
 from ...domain.ports import (
     Clock,
     ConfigFile,
@@ -24,7 +25,15 @@ from ...domain.ports import (
     WebClient,
     Workspaces,
 )
-from ...domain.services import Approvals, Devices, Gateway, Keys, SessionService, ToolService
+from ...domain.services import (
+    Approvals,
+    Devices,
+    Gateway,
+    Keys,
+    Responses,
+    SessionService,
+    ToolService,
+)
 from .. import plugins
 from ..readiness import Readiness
 
@@ -89,6 +98,7 @@ def control(
 def transports(
     gateway: Gateway,
     approvals: Approvals,
+    responses: Responses,
     tool_service: ToolService,
     control: ControlPlane,
     readiness: Readiness,
@@ -100,6 +110,7 @@ def transports(
     every: list[Transport] = []
     own = [
         openai_chat.transport(gateway, approvals, web, started_at=clock()),
+        openai_responses.transport(gateway, approvals, responses, web, clock=clock),
         runs_http.transport(gateway),
         approvals_http.transport(approvals),
         tool_calls_http.transport(tool_service),

@@ -14,13 +14,22 @@ from ...domain.ports import (
     Clock,
     CurrentSettings,
     NewId,
+    ResponseBook,
     RunEvents,
     RunQueue,
     RunSignals,
     SessionCatalog,
     SessionStore,
 )
-from ...domain.services import Access, AgentSessions, Approvals, Gateway, Quotas, SessionService
+from ...domain.services import (
+    Access,
+    AgentSessions,
+    Approvals,
+    Gateway,
+    Quotas,
+    Responses,
+    SessionService,
+)
 from ..late import Late
 
 
@@ -51,6 +60,24 @@ def approvals(
 ) -> Approvals:
     return Approvals(
         book=stored_approvals, queue=queue, signals=signals, run_events=run_events, clock=clock
+    )
+
+
+def responses(
+    stored_responses: ResponseBook,
+    settings: CurrentSettings,
+    catalog: SessionCatalog,
+    queue: RunQueue,
+    clock: Clock,
+    new_id: NewId,
+) -> Responses:
+    return Responses(
+        book=stored_responses,
+        settings=settings,
+        catalog=catalog,
+        queue=queue,
+        clock=clock,
+        new_id=new_id,
     )
 
 

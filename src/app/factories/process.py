@@ -22,7 +22,7 @@ from ...domain.ports import (
     SessionStore,
     Toolbox,
 )
-from ...domain.services import Approvals, Devices, Gateway, Keys, Quotas, ToolService
+from ...domain.services import Approvals, Devices, Gateway, Keys, Quotas, Responses, ToolService
 from ..lifecycle import Lifecycle, Lock, Prepare
 from ..readiness import Readiness
 from ..reloads import ConfigureLogging, Reloads
@@ -71,6 +71,7 @@ def lifecycle(
     key_book: KeyBook,
     quotas: Quotas,
     approvals: Approvals,
+    responses: Responses,
     control: ControlPlane,
     models: Mapping[str, ModelClient],
     toolbox: Toolbox,
@@ -95,6 +96,7 @@ def lifecycle(
         key_book=key_book,
         quotas=quotas,
         approvals=approvals,
+        responses=responses,
         control=control,
         models=models,
         toolbox=toolbox,

@@ -16,6 +16,7 @@ from .devices import EXPIRY_SECONDS, Devices
 from .gateway import MAX_RUNS_LISTED, Events, Following, Gateway
 from .keys import Keys, NewKey
 from .quotas import Allowance, Allowances, Quotas
+from .responses import CONVERSATION, Responses, conversation_locked
 from .sessions import SessionService
 from .submissions import run_id_of_key
 from .tools import CallOutcome, CallResult, DirectCall, ToolListing, ToolService
@@ -23,6 +24,7 @@ from .tools import CallOutcome, CallResult, DirectCall, ToolListing, ToolService
 __all__ = [
     "CHANGED",
     "CHECK_SECONDS",
+    "CONVERSATION",
     "EXPIRY_SECONDS",
     "MAX_RUNS_LISTED",
     "Access",
@@ -45,11 +47,13 @@ __all__ = [
     "Outcome",
     "OutcomeStatus",
     "Quotas",
+    "Responses",
     "SessionService",
     "SessionState",
     "SubagentTask",
     "ToolListing",
     "ToolService",
+    "conversation_locked",
     "may_decide",
     "run_id_of_key",
 ]

@@ -13,11 +13,13 @@ from .approvals import (
     without_decisions,
 )
 from .begin import BegunRun, begin_run, run_request_of
-from .headers import BINDING_HEADERS, SESSION_HINT, ignored_names
+from .headers import BINDING_HEADERS, SESSION_HINT, ignored_names, session_key_in
 from .parameters import Parameters, read_fields
 from .resuming import (
     RESUME_HEADERS,
+    CurrentEvents,
     continues_without_client,
+    events_of_turn,
     idempotency_key_in,
     start_submitted_run,
     text_of,
@@ -34,6 +36,7 @@ __all__ = [
     "ApprovalPause",
     "AskingEvents",
     "BegunRun",
+    "CurrentEvents",
     "Feed",
     "Parameters",
     "RunFrames",
@@ -42,11 +45,13 @@ __all__ = [
     "continues_without_client",
     "decided_run",
     "decision_in",
+    "events_of_turn",
     "idempotency_key_in",
     "ignored_names",
     "parameters",
     "read_fields",
     "run_request_of",
+    "session_key_in",
     "start_run",
     "start_submitted_run",
     "streamed",

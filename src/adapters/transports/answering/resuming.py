@@ -169,7 +169,7 @@ class CurrentEvents:
             turn = await self._gateway.turn(self._context.principal, self._run)
         if turn is None:
             raise EventsExpired(f"The answer of run {self._run.id!r} is no longer kept.")
-        return _batch_of(turn, self._run.last_seq)
+        return events_of_turn(turn, self._run.last_seq)
 
 
 def _batches(events: Sequence[NumberedEvent]) -> Iterator[EventBatch]:
@@ -206,7 +206,7 @@ def text_of(turn: Turn) -> str:
     return "".join([*(_paragraph(text) for text in steps if text), last])
 
 
-def _batch_of(turn: Turn, last: int) -> EventBatch:
+def events_of_turn(turn: Turn, last: int) -> EventBatch:
     """The answer in a turn as the events that it was made of."""
     messages = _answer_in(turn)
     results = {message.tool_call_id for message in messages}
