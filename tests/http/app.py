@@ -15,7 +15,7 @@ from quart import Quart
 
 from opensoul.adapters.persistence.common.live_logs import Bounds
 from opensoul.adapters.persistence.common.no_catalog import NoCatalog
-from opensoul.adapters.persistence.memory import MemoryApprovals, MemoryLimits
+from opensoul.adapters.persistence.memory import MemoryApprovals, MemoryLimits, MemoryResponses
 from opensoul.adapters.persistence.memory.run_events import MemoryRunEvents
 from opensoul.adapters.persistence.memory.store import MemoryStore
 from opensoul.adapters.persistence.queue import Lanes, LocalQueue
@@ -50,7 +50,7 @@ from opensoul.domain.models.cooldowns import Cooldowns
 from opensoul.domain.runs.events import RunEvent
 from opensoul.domain.runs.records import RunRecord
 from opensoul.domain.runs.spec import RunRequest, RunSpec
-from opensoul.domain.services import Approvals
+from opensoul.domain.services import Approvals, Responses
 from opensoul.domain.services.access import Access
 from opensoul.domain.services.gateway import Gateway
 from opensoul.domain.settings import AuthMode, AuthSettings, ChatEndpointSettings, Settings
@@ -206,12 +206,20 @@ class Harness:
             clock=time.time,
             new_id=new_id,
         )
+        self.responses = Responses(
+            book=MemoryResponses(),
+            settings=lambda: self.settings,
+            catalog=NoCatalog(),
+            queue=self.queue,
+            clock=time.time,
+            new_id=new_id,
+        )
         self.transports: tuple[Transport, ...] = (
             openai_chat.transport(
                 self.gateway, self.approvals, GuardedClient(), started_at=STARTED_AT
             ),
             openai_responses.transport(
-                self.gateway, self.approvals, GuardedClient(), clock=time.time
+                self.gateway, self.approvals, self.responses, GuardedClient(), clock=time.time
             ),
             runs_http.transport(self.gateway),
             health.transport(self.check),

@@ -159,9 +159,7 @@ class Responses:
         await self._book.add(conversation_id, items)
         return items
 
-    async def items(
-        self, principal: Principal, conversation_id: str, query: ItemQuery
-    ) -> ItemPage:
+    async def items(self, principal: Principal, conversation_id: str, query: ItemQuery) -> ItemPage:
         """Raises Forbidden, UnknownConversation, InvalidRequest."""
         await self.conversation(principal, conversation_id)
         page = await self._book.items(conversation_id, query)
@@ -244,9 +242,7 @@ def conversation_locked() -> ConversationLocked:
 
 
 def _sees(principal: Principal, response: StoredResponse) -> bool:
-    return may(
-        principal, Action.SEE_RUN, Resource(response.agent_id, response.principal_id)
-    )
+    return may(principal, Action.SEE_RUN, Resource(response.agent_id, response.principal_id))
 
 
 def _owns(principal: Principal, conversation: Conversation) -> bool:

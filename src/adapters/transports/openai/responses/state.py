@@ -93,9 +93,7 @@ class _Ended:
 class ResponseState:
     """What the endpoints for responses and conversations share. `clock`: Unix seconds."""
 
-    def __init__(
-        self, gateway: Gateway, responses: Responses, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, gateway: Gateway, responses: Responses, clock: Callable[[], float]) -> None:
         self.gateway = gateway
         self.responses = responses
         self.clock = clock
@@ -257,9 +255,7 @@ class ResponseState:
         output = answer_items(head_of_stored(response), ended.answer, reasoning=reasoning)
         return [*response.input, *(item for item in output if isinstance(item, dict))]
 
-    async def _record(
-        self, context: RequestContext, response: StoredResponse
-    ) -> RunRecord | None:
+    async def _record(self, context: RequestContext, response: StoredResponse) -> RunRecord | None:
         try:
             return await self.gateway.run(context.principal, response.run_id)
         except UnknownRun:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from quart import Response, request
@@ -142,20 +142,19 @@ class _Endpoint:
 class _Behind:
     """The frames behind the one numbered `after`."""
 
-    __slots__ = ("_after", "_frames", "_next")
+    __slots__ = ("_after", "_frames", "_next", "ended")
 
     def __init__(self, frames: Frames, after: int) -> None:
         self._frames = frames
         self._after = after
         self._next = 0
         """The number of the next frame."""
+        self.ended = False
 
-    @property
-    def ended(self) -> bool:
-        return self._frames.ended
-
-    def of(self, events: tuple[RunEvent, ...] | list[RunEvent], first: int) -> bytes:
-        return self._left(self._frames.of(events, first))
+    def of(self, events: Sequence[RunEvent], first: int) -> bytes:
+        frames = self._frames.of(events, first)
+        self.ended = self._frames.ended
+        return self._left(frames)
 
     def failure(self, problem: Problem) -> bytes:
         return self._left(self._frames.failure(problem))
