@@ -15,6 +15,7 @@ from ...adapters.transports.control.dependencies import Dependencies
 from ...adapters.transports.control.handshake import Facts
 from ...adapters.transports.control.plane import ControlPlane
 from ...adapters.transports.openai import chat as openai_chat
+from ...adapters.transports.openai import conversations as openai_conversations
 from ...adapters.transports.openai import responses as openai_responses
 from ...domain.ports import (
     Clock,
@@ -111,6 +112,7 @@ def transports(
     own = [
         openai_chat.transport(gateway, approvals, web, started_at=clock()),
         openai_responses.transport(gateway, approvals, responses, web, clock=clock),
+        openai_conversations.transport(gateway, responses, clock=clock),
         runs_http.transport(gateway),
         approvals_http.transport(approvals),
         tool_calls_http.transport(tool_service),

@@ -93,6 +93,8 @@ _ITEM_SCHEMAS: Sequence[Mapping[str, Any]] = (
         "properties": {"type": {"const": "item_reference"}, "id": {"type": "string"}},
     },
 )
+INPUT_ITEM: Mapping[str, Any] = {"anyOf": list(_ITEM_SCHEMAS)}
+"""An item that `InputReader` takes, without the details of parts."""
 INPUT_SCHEMA: Mapping[str, Any] = {
     "oneOf": [
         {"type": "string"},
@@ -100,7 +102,7 @@ INPUT_SCHEMA: Mapping[str, Any] = {
             "type": "array",
             "minItems": 1,
             "maxItems": MAX_MESSAGES,
-            "items": {"anyOf": list(_ITEM_SCHEMAS)},
+            "items": INPUT_ITEM,
         },
     ]
 }
