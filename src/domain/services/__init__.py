@@ -16,7 +16,7 @@ from .devices import EXPIRY_SECONDS, Devices
 from .gateway import MAX_RUNS_LISTED, Events, Following, Gateway
 from .keys import Keys, NewKey
 from .quotas import Allowance, Allowances, Quotas
-from .responses import CONVERSATION, Responses, conversation_locked
+from .responses import CONVERSATION, Responses, after, conversation_locked
 from .sessions import SessionService
 from .submissions import run_id_of_key
 from .tools import CallOutcome, CallResult, DirectCall, ToolListing, ToolService
@@ -53,6 +53,7 @@ __all__ = [
     "SubagentTask",
     "ToolListing",
     "ToolService",
+    "after",
     "conversation_locked",
     "may_decide",
     "run_id_of_key",

@@ -25,6 +25,7 @@ from . import operations, stored
 from .frames import Frames
 from .objects import answer_object
 from .request import ResponsesRequest, read_request
+from .socket import Upgrades
 from .state import Prepared, ResponseState, extras_of, head_of_stored
 
 PATH = "/v1/responses"
@@ -41,6 +42,7 @@ def transport(
     """The routes. `clock`: Unix seconds."""
     state = ResponseState(gateway, responses, clock)
     endpoint = _Endpoint(state, approvals, MediaReader(web))
+    upgrades = Upgrades(gateway, endpoint)
     return Transport(
         "openai_responses",
         (
@@ -57,6 +59,9 @@ def transport(
             ),
             *stored.routes(state),
         ),
+        stop=upgrades.stop,
+        upgrade=upgrades.enter,
+        upgrade_path=PATH,
     )
 
 
