@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
@@ -163,7 +163,7 @@ class ResponsesRequest:
     ) -> RunRequest:
         """What is asked for by the body and the headers. `messages`: with the content of `media`.
         Raises InvalidRequest."""
-        return run_request_of(
+        asked = run_request_of(
             headers,
             settings,
             messages=messages,
@@ -174,6 +174,7 @@ class ResponsesRequest:
             metadata_key=self.session_key,
             side_tasks=not self.stream,
         )
+        return replace(asked, source="openresponses", max_tool_calls=self.max_tool_calls)
 
 
 _NOTHING: Mapping[str, object] = {}

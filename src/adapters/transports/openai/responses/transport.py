@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from quart import Response, request
 
 from .....domain.access import Scope
-from .....domain.errors import InvalidRequest, Unsupported
+from .....domain.errors import InvalidRequest, ModelFailed, Unsupported
 from .....domain.messages import Message
 from .....domain.ports import WebClient
 from .....domain.runs import SCHEMA_PARAM, answer_format
@@ -26,6 +26,14 @@ from .objects import Head, answer_object, head_of
 from .request import ResponsesRequest, read_request
 
 PATH = "/v1/responses"
+_PARAMS: Mapping[str, str] = {
+    "max_completion_tokens": "max_output_tokens",
+    "messages": "input",
+    "reasoning_effort": "reasoning.effort",
+    "response_format": "text.format",
+    SCHEMA_PARAM: "text.format.schema",
+}
+"""What this API calls the fields that errors of the domain and of providers name."""
 
 
 def transport(
@@ -70,8 +78,12 @@ class _Endpoint:
         context = current()
         asked = await read_object(request.body, context, read_request)
         _refuse_state(asked)
-        begun = await self._begin(context, asked)
-        return await self._answer(context, asked, begun, head_of(begun.run, asked.echo))
+        try:
+            begun = await self._begin(context, asked)
+            return await self._answer(context, asked, begun, head_of(begun.run, asked.echo))
+        except (InvalidRequest, ModelFailed) as error:
+            error.param = _PARAMS.get(error.param or "", error.param)
+            raise
 
     async def _begin(self, context: RequestContext, asked: ResponsesRequest) -> BegunRun:
         settings = self._gateway.settings
@@ -83,14 +95,7 @@ class _Endpoint:
         run_request = asked.run_request(context.headers, settings, messages)
         # A question for an approval is not in the format that the client requires.
         waits = waits_for_approval(context.headers) or answer_format(asked.params) is not None
-        try:
-            return await begin_run(
-                self._gateway, self._approvals, context, run_request, waits=waits
-            )
-        except InvalidRequest as error:
-            if error.param == SCHEMA_PARAM:
-                error.param = "text.format.schema"
-            raise
+        return await begin_run(self._gateway, self._approvals, context, run_request, waits=waits)
 
     async def _answer(
         self, context: RequestContext, asked: ResponsesRequest, begun: BegunRun, head: Head
