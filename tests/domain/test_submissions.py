@@ -154,6 +154,7 @@ DIFFERENT: Mapping[str, Sequence[object]] = {
     "after": [After("run-1", SessionKey("main", "trip"))],
     "on_leave": [OnLeave.CONTINUE],
     "chosen_model": ["fake/m"],
+    "max_tool_calls": [3],
     "client_tools": [
         ClientTools((ToolSpec("f", ""),)),
         ClientTools((ToolSpec("f", "", strict=True),)),

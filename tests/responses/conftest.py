@@ -7,16 +7,19 @@ from dataclasses import replace
 
 import pytest
 
-from opensoul.domain.settings import EndpointSettings
+from opensoul.domain.settings import EndpointSettings, Settings
 from tests.http.app import Harness, served, some_settings
 
 from .client import ResponsesClient
 
 
+def responses_on() -> Settings:
+    return replace(some_settings(), endpoints=EndpointSettings(responses=True))
+
+
 @pytest.fixture
 async def gateway() -> AsyncIterator[Harness]:
-    settings = replace(some_settings(), endpoints=EndpointSettings(responses=True))
-    async with served(Harness(settings)) as harness:
+    async with served(Harness(responses_on())) as harness:
         yield harness
 
 

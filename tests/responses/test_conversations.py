@@ -226,7 +226,7 @@ async def test_what_is_wrong_is_named(
 async def test_the_conversation_of_another_key_is_unknown(served: Served) -> None:
     mine, other = [await created(served, name) for name in ("mine", "other")]
     path = await begun(served, message("one", id="msg_one"), secret=mine)
-    for method, rest, body in [
+    requests: list[tuple[str, str, object]] = [
         ("GET", "", None),
         ("POST", "", {"metadata": {}}),
         ("DELETE", "", None),
@@ -234,7 +234,8 @@ async def test_the_conversation_of_another_key_is_unknown(served: Served) -> Non
         ("POST", "/items", {"items": [message("two")]}),
         ("GET", "/items/msg_one", None),
         ("DELETE", "/items/msg_one", None),
-    ]:
+    ]
+    for method, rest, body in requests:
         status, answered = await call(served, method, path + rest, body, secret=other)
         assert status == 404, (method, rest)
         assert answered["error"]["message"] == f"Conversation with id '{id_of(path)}' not found."

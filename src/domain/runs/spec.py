@@ -70,6 +70,8 @@ class RunRequest:
     """The request may be a side task of a chat client."""
     chosen_model: str | None = None
     """The model to call first, by reference or alias."""
+    max_tool_calls: int | None = None
+    """As in RunSpec."""
     session_hint: str = ""
     """How clients of the transport can name a session, for answers to commands."""
     after: After | None = None
@@ -129,6 +131,8 @@ class RunSpec:
     after_run: str = ""
     """The id of the Run whose stored turn is the end of the history; empty: the history is what the
     Session has, or nothing where it is one-off."""
+    max_tool_calls: int | None = None
+    """How many calls of the agent's own tools the client allows, beside the agent's limit."""
 
     @property
     def principal(self) -> Principal:

@@ -75,6 +75,7 @@ def make_spec(
         side_task=side_task,
         chosen_model=settings.models.choose(chosen, param="chosen_model").ref if chosen else "",
         after_run="" if after is None else after.run_id,
+        max_tool_calls=request.max_tool_calls,
     )
 
 
@@ -123,6 +124,7 @@ def fingerprint(request: RunRequest, spec: RunSpec) -> str:
             **({} if spec.client_tools is None else {"tools": spec.client_tools.data}),
             **({"chosen_model": spec.chosen_model} if spec.chosen_model else {}),
             **({"after_run": spec.after_run} if spec.after_run else {}),
+            **({} if spec.max_tool_calls is None else {"max_tool_calls": spec.max_tool_calls}),
         }
     )
 

@@ -7,7 +7,7 @@ pictures and files, which some gateways of this family take.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .....domain.errors import InvalidRequest, Unsupported
@@ -271,8 +271,11 @@ class InputReader:
                     param=path,
                 )
             place = len(self._drafts) - 1, number
-            fields, kind, path = _without_source(fields, kind, path)
-            self._media.append(read_media_part(fields, kind, path, place, self._ignored, _PARTS))
+            if fields.get("source") is not None:
+                path = f"{path}.source"
+                fields = _without_source(fields, kind, path)
+            part = read_media_part(fields, kind, path, place, self._ignored, _PARTS)
+            self._media.append(replace(part, param=path) if path.endswith("source") else part)
             return UNREAD
         if kind == "refusal" and role is Role.ASSISTANT:
             self._ignored.note(fields, frozenset({"type", "refusal"}), _PARTS)
@@ -290,25 +293,20 @@ def _asks(draft: _Draft) -> bool:
     return draft.role is Role.TOOL
 
 
-def _without_source(
-    fields: dict[str, Any], kind: str, path: str
-) -> tuple[dict[str, Any], str, str]:
-    """A part with a `source` object in the place of `image_url` or `file_data`, as one with these,
-    its type and the path of what it has."""
-    if fields.get("source") is None:
-        return fields, kind, path
-    path = f"{path}.source"
+def _without_source(fields: dict[str, Any], kind: str, path: str) -> dict[str, Any]:
+    """A part with a `source` object, which is at `path`, as one with the `image_url`, `file_data`
+    or `file_url` of this API."""
     source = an_object(fields["source"], path)
-    rest = {name: value for name, value in fields.items() if name != "source"}
+    part = {name: value for name, value in fields.items() if name != "source"}
     is_picture = kind == "input_image"
     match a_string(source, "type", path):
         case "url":
-            rest["image_url" if is_picture else "file_url"] = a_string(source, "url", path)
+            part["image_url" if is_picture else "file_url"] = a_string(source, "url", path)
         case "base64":
             mime, data = a_string(source, "media_type", path), a_string(source, "data", path)
-            rest["image_url" if is_picture else "file_data"] = f"data:{mime};base64,{data}"
+            part["image_url" if is_picture else "file_data"] = f"data:{mime};base64,{data}"
             if not is_picture and (name := optional_string(source, "filename", path)):
-                rest["filename"] = name
+                part["filename"] = name
         case other:
             raise wrong(f"{path}.type", "one of url, base64", other)
-    return rest, kind, path
+    return part

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from .....domain.errors import InvalidRequest, Unsupported
+from .....domain.errors import InvalidRequest, ModelFailed, Unsupported
 from .....domain.messages import Message
-from .....domain.runs import RunRequest
+from .....domain.runs import SCHEMA_PARAM, RunRequest
 from .....domain.settings import Settings
 from .....domain.tools import ClientTools
 from ...answering import Parameters, parameters, read_fields, run_request_of
@@ -163,7 +163,7 @@ class ResponsesRequest:
     ) -> RunRequest:
         """What is asked for by the body and the headers. `messages`: with the content of `media`.
         Raises InvalidRequest."""
-        return run_request_of(
+        asked = run_request_of(
             headers,
             settings,
             messages=messages,
@@ -174,6 +174,7 @@ class ResponsesRequest:
             metadata_key=self.session_key,
             side_tasks=not self.stream,
         )
+        return replace(asked, source="openresponses", max_tool_calls=self.max_tool_calls)
 
 
 _NOTHING: Mapping[str, object] = {}
@@ -326,3 +327,18 @@ def _text(options: ResponseTextOptions | None) -> dict[str, object]:
         if options.format.type == "json_schema":
             wanted |= _described(options.format)
     return {"format": wanted, "verbosity": options.verbosity or "medium"}
+
+
+_PARAMS: Mapping[str, str] = {
+    "max_completion_tokens": "max_output_tokens",
+    "messages": "input",
+    "reasoning_effort": "reasoning.effort",
+    "response_format": "text.format",
+    SCHEMA_PARAM: "text.format.schema",
+}
+"""What this API calls the fields that errors of the domain and of providers name."""
+
+
+def param_of(error: InvalidRequest | ModelFailed) -> str | None:
+    """What this API calls the field that an error names."""
+    return _PARAMS.get(error.param or "", error.param)

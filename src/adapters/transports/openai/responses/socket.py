@@ -21,7 +21,7 @@ from .....domain.access import Scope, authorize
 from .....domain.bounded_logs import KIND
 from .....domain.byte_budget import NO_CHARGE
 from .....domain.concurrency import drop_tracebacks
-from .....domain.errors import GatewayError, InvalidRequest, Unsupported
+from .....domain.errors import GatewayError, InvalidRequest, ModelFailed, Unsupported
 from .....domain.responses import StoredResponse
 from .....domain.runs import After
 from .....domain.services import Gateway, after
@@ -43,7 +43,7 @@ from ...http.requests import (
 )
 from ...switches import RESPONSES_SWITCH, answer_limits
 from .frames import Frames
-from .request import ResponsesRequest, read_request
+from .request import ResponsesRequest, param_of, read_request
 
 logger = logging.getLogger(__name__)
 
@@ -195,7 +195,8 @@ class _Connection:
         """The next message. Raises _Closing."""
         receiving = asyncio.ensure_future(websocket.receive())
         try:
-            await asyncio.wait({receiving, self._closing}, return_when=asyncio.FIRST_COMPLETED)
+            either: set[asyncio.Future[Any]] = {receiving, self._closing}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if self._closing.done():
                 raise self._closing.result()
             message: str | bytes = receiving.result()
@@ -223,6 +224,8 @@ class _Connection:
                 await context.end()
         except (GatewayError, HttpRejection) as error:
             drop_tracebacks(error)
+            if isinstance(error, InvalidRequest | ModelFailed):
+                error.param = param_of(error)
             problem = error.problem if isinstance(error, HttpRejection) else problem_of(error)
             await self._refuse(context, problem)
         except (asyncio.CancelledError, _Closing):

@@ -100,7 +100,7 @@ def _tool(reader: ToolReader, value: object, path: str, ignored: Ignored) -> Too
     if kind != "function":
         raise Unsupported(
             f"`{path}.type`: tools of the type {kind[:50]!r} are not supported; the only type is "
-            "'function'.",
+            "'function'. The agent has its own tools in every answer: leave this one out.",
             param=f"{path}.type",
         )
     if isinstance(fields.get("function"), dict) and "name" not in fields:

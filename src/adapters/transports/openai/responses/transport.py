@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from quart import Response, request
 
 from .....domain.access import Scope
-from .....domain.errors import InvalidRequest
+from .....domain.errors import InvalidRequest, ModelFailed
 from .....domain.messages import Message
 from .....domain.ports import WebClient
 from .....domain.responses import StoredResponse
-from .....domain.runs import SCHEMA_PARAM, After, answer_format
+from .....domain.runs import After, answer_format
 from .....domain.services import Approvals, Gateway, Responses
 from ...answering import BegunRun, begin_run, collect, ignored_names, streamed, waits_for_approval
 from ...http.bodies import read_object
@@ -24,7 +24,7 @@ from ..common import Extras, extras_in
 from . import operations, stored
 from .frames import Frames
 from .objects import answer_object
-from .request import ResponsesRequest, read_request
+from .request import ResponsesRequest, param_of, read_request
 from .socket import Upgrades
 from .state import Prepared, ResponseState, extras_of, head_of_stored
 
@@ -77,6 +77,13 @@ class _Endpoint:
     async def create(self) -> Response:
         context = current()
         asked = await read_object(request.body, context, read_request)
+        try:
+            return await self._create(context, asked)
+        except (InvalidRequest, ModelFailed) as error:
+            error.param = param_of(error)
+            raise
+
+    async def _create(self, context: RequestContext, asked: ResponsesRequest) -> Response:
         begun, response = await self.begin(context, asked)
         context.log_fields["stream"] = asked.stream
         if asked.stream:
@@ -129,14 +136,7 @@ class _Endpoint:
             or answer_format(asked.params) is not None
             or asked.background
         )
-        try:
-            begun = await begin_run(
-                self._gateway, self._approvals, context, run_request, waits=waits
-            )
-        except InvalidRequest as error:
-            if error.param == SCHEMA_PARAM:
-                error.param = "text.format.schema"
-            raise
+        begun = await begin_run(self._gateway, self._approvals, context, run_request, waits=waits)
         kept = await self._state.keep(context, prepared, run_request, begun.run, extras)
         return begun, kept
 
