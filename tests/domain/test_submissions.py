@@ -155,6 +155,7 @@ DIFFERENT: Mapping[str, Sequence[object]] = {
     "on_leave": [OnLeave.CONTINUE],
     "chosen_model": ["fake/m"],
     "max_tool_calls": [3],
+    "side_task": ["compaction"],
     "client_tools": [
         ClientTools((ToolSpec("f", ""),)),
         ClientTools((ToolSpec("f", "", strict=True),)),

@@ -68,6 +68,8 @@ class RunRequest:
     """The newest message may be a command: a person wrote it, not an agent or a tool."""
     side_tasks: bool = False
     """The request may be a side task of a chat client."""
+    side_task: str = ""
+    """The kind of side task that it is, whatever it looks like."""
     chosen_model: str | None = None
     """The model to call first, by reference or alias."""
     max_tool_calls: int | None = None

@@ -11,10 +11,12 @@ from ..errors import (
     ConversationLocked,
     InvalidRequest,
     SessionBusy,
+    TurnNotStored,
     UnknownConversation,
     UnknownPreviousResponse,
     UnknownResponse,
 )
+from ..messages import Message
 from ..ports import Clock, CurrentSettings, NewId, ResponseBook, RunQueue, SessionCatalog
 from ..responses import (
     MAX_CONVERSATION_ITEMS,
@@ -35,6 +37,8 @@ CONVERSATION = "conversation"
 _PATIENCE = 15.0
 """Seconds that the deletion of a session waits for the runs before it to end."""
 _MOST_SESSIONS = 1_000
+_AT_ONCE = 500
+"""Messages that are read at once."""
 _DELETED = "The response was deleted."
 
 
@@ -85,6 +89,25 @@ class Responses:
                 f"Previous response with id '{response_id[:100]}' not found.",
                 param="previous_response_id",
             ) from None
+
+    async def history(self, principal: Principal, response_id: str) -> tuple[Message, ...]:
+        """All messages up to the end of a response. Raises as `after` does, and TurnNotStored."""
+        behind = await self.after(principal, response_id)
+        if behind is None:
+            return ()
+        span = await self._catalog.span(behind.run_id)
+        if span is None:
+            raise TurnNotStored(f"The response {response_id!r} has no stored answer.")
+        found: list[Message] = []
+        before = span.through + 1
+        while before > 1 and (
+            kept := await self._catalog.messages(
+                behind.session_key, limit=_AT_ONCE, before=before, session_id=span.session_id
+            )
+        ):
+            before = kept[0].number
+            found += (one.message for one in reversed(kept))
+        return tuple(reversed(found))
 
     async def forget(self, response: StoredResponse) -> None:
         """Delete the response; and the session that was made for it, where no other response is

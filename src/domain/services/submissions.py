@@ -29,8 +29,13 @@ def make_spec(
     spoken = tuple(m for m in request.messages if m.role is not Role.SYSTEM)
     if not any(m.role in (Role.USER, Role.TOOL) for m in spoken):
         raise InvalidRequest("Missing user message in `messages`.", param="messages")
-    side_task = ""
-    if request.side_tasks and request.client_tools is None and request.after is None:
+    side_task = request.side_task
+    if (
+        request.side_tasks
+        and not side_task
+        and request.client_tools is None
+        and request.after is None
+    ):
         side_task = side_task_in(request.messages, settings.sessions.side_task_patterns)
     chosen = request.chosen_model
     after = request.after

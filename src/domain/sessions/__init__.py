@@ -18,6 +18,7 @@ from .compaction import (
     summary_requests,
     summary_text,
     summary_tokens,
+    whole_summary_prompt,
 )
 from .history import (
     Summary,
@@ -154,6 +155,7 @@ __all__ = [
     "tidied",
     "unstored",
     "views_of",
+    "whole_summary_prompt",
     "with_call_ids",
     "with_namespace",
     "with_thinking",

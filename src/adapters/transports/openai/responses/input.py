@@ -12,9 +12,11 @@ from typing import Any
 
 from .....domain.errors import InvalidRequest, Unsupported
 from .....domain.messages import Message, Part, Reasoning, Role, Text, ToolCall
+from .....domain.sessions import Summary, summary_text
 from ...http.fields import Ignored, a_list, a_string, an_object, optional_string, wrong
 from ...media import UNREAD, MediaPart
 from ..common import MAX_MESSAGES, MAX_PARTS, MEDIA_KINDS, read_media_part
+from .summaries import summary_in
 
 _ROLES = {
     "user": Role.USER,
@@ -30,6 +32,7 @@ _MESSAGE = _ITEM | {"role", "content", "phase"}
 _CALL = _ITEM | {"call_id", "name", "arguments"}
 _OUTPUT = _ITEM | {"call_id", "output", "name"}
 _REASONING = _ITEM | {"summary", "content"}
+_COMPACTION = frozenset({"type", "id", "encrypted_content", "created_by", "status"})
 _REFERENCE = frozenset({"type", "id"})
 _TEXT_PART = frozenset({"type", "text", "annotations", "logprobs"})
 _PARTS = "input[].content[]."
@@ -85,6 +88,12 @@ _ITEM_SCHEMAS: Sequence[Mapping[str, Any]] = (
         "title": "reasoning",
         "required": ["type"],
         "properties": {"type": {"const": "reasoning"}, "summary": {"type": "array"}},
+    },
+    {
+        "type": "object",
+        "title": "compaction",
+        "required": ["type", "encrypted_content"],
+        "properties": {"type": {"const": "compaction"}, "encrypted_content": {"type": "string"}},
     },
     {
         "type": "object",
@@ -183,12 +192,15 @@ class InputReader:
                 self._output(fields, path)
             case "reasoning":
                 self._reasoning(fields, path)
+            case "compaction":
+                self._compaction(fields, path)
             case "item_reference":
                 self._reference(fields, path)
             case str():
                 raise Unsupported(
                     f"`{path}.type`: items of the type {kind[:50]!r} are not supported, only "
-                    "message, function_call, function_call_output, reasoning and item_reference.",
+                    "message, function_call, function_call_output, reasoning, compaction and "
+                    "item_reference.",
                     param=f"{path}.type",
                 )
             case _:
@@ -235,6 +247,18 @@ class InputReader:
                 texts += [part.text for part in read if isinstance(part, Text) and part.text]
         if texts:  # Else only another service can read it.
             self._drafts.append(_Draft(Role.ASSISTANT, [Reasoning("\n\n".join(texts))]))
+
+    def _compaction(self, fields: dict[str, Any], path: str) -> None:
+        self._ignored.note(fields, _COMPACTION, "input[].")
+        content = a_string(fields, "encrypted_content", path)
+        summary = summary_in(content)
+        if summary is None:
+            param = f"{path}.encrypted_content"
+            raise InvalidRequest(
+                f"`{param}` was not made by this Gateway's /v1/responses/compact.", param=param
+            )
+        text = summary_text(Summary(summary, 0))
+        self._drafts.append(_Draft(Role.USER, [Text(text)]))
 
     def _reference(self, fields: dict[str, Any], path: str) -> None:
         self._ignored.note(fields, _REFERENCE, "input[].")

@@ -7,6 +7,7 @@ from typing import Any
 
 from ...routes import SCHEMA_REF, json_content
 from . import examples
+from .input import INPUT_SCHEMA
 from .operations import RESPONSE, STREAM
 
 _STRING, _BOOLEAN = {"type": "string"}, {"type": "boolean"}
@@ -92,6 +93,45 @@ def input_items() -> Mapping[str, Any]:
     return {
         "parameters": PAGE_PARAMETERS,
         **_answer("The items.", json_content(PAGE, page=PAGE_EXAMPLE)),
+    }
+
+
+def compact() -> Mapping[str, Any]:
+    """`POST /v1/responses/compact`."""
+    nullable = {"type": ["string", "null"]}
+    body = {
+        "type": "object",
+        "properties": {
+            "model": nullable,
+            "input": {"anyOf": [INPUT_SCHEMA, {"type": "null"}]},
+            "instructions": nullable,
+            "previous_response_id": nullable,
+        },
+    }
+    answered = {
+        "type": "object",
+        "required": ["id", "object", "created_at", "output", "usage"],
+        "properties": {
+            "id": _STRING,
+            "object": {"const": "response.compaction"},
+            "created_at": {"type": "integer"},
+            "output": {"type": "array", "items": {"type": "object", "required": ["id", "type"]}},
+            "usage": {"type": "object"},
+        },
+    }
+    key = "01a2223266d87569ba86d07daf828004"
+    summary = {"id": f"cmp_{key}", "type": "compaction", "encrypted_content": "opensoul-1:SGVsbG8="}
+    example = {
+        "id": f"resp_{key}",
+        "object": "response.compaction",
+        "created_at": 1_750_000_000,
+        "output": [ITEM, summary],
+        "usage": {"input_tokens": 9, "output_tokens": 2, "total_tokens": 11},
+    }
+    asked = {"model": "opensoul", "previous_response_id": f"resp_{key}"}
+    return {
+        "requestBody": {"required": True, "content": json_content(body, compacted=asked)},
+        **_answer("The compacted conversation.", json_content(answered, compacted=example)),
     }
 
 

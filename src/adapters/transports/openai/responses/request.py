@@ -103,6 +103,8 @@ NEUTRAL: Mapping[str, tuple[object, ...]] = {
 }
 PARAMETERS = Parameters(PASSED_ON, NEUTRAL, _OWN)
 
+SOURCE = "openresponses"
+"""Names the entry point."""
 _REFUSED_INCLUDE = "message.output_text.logprobs"
 _WITHOUT_EFFECT = frozenset(
     {
@@ -174,7 +176,7 @@ class ResponsesRequest:
             metadata_key=self.session_key,
             side_tasks=not self.stream,
         )
-        return replace(asked, source="openresponses", max_tool_calls=self.max_tool_calls)
+        return replace(asked, source=SOURCE, max_tool_calls=self.max_tool_calls)
 
 
 _NOTHING: Mapping[str, object] = {}

@@ -21,7 +21,7 @@ from ...media import MediaReader
 from ...routes import Route, Transport
 from ...switches import RESPONSES_SWITCH, answer_limits
 from ..common import Extras, extras_in
-from . import operations, stored
+from . import compact, operations, stored
 from .frames import Frames
 from .objects import answer_object
 from .request import ResponsesRequest, param_of, read_request
@@ -57,6 +57,7 @@ def transport(
                 operation=operations.create,
                 errors=(404, 409, 410, 501, 502, 504),
             ),
+            compact.route(state),
             *stored.routes(state),
         ),
         stop=upgrades.stop,
