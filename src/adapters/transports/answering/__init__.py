@@ -9,6 +9,7 @@ from .approvals import (
     AskingEvents,
     decided_run,
     decision_in,
+    description_of,
     waits_for_approval,
     without_decisions,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "continues_without_client",
     "decided_run",
     "decision_in",
+    "description_of",
     "events_of_turn",
     "idempotency_key_in",
     "ignored_names",

@@ -21,7 +21,7 @@ from .....domain.errors import (
 from .....domain.responses import Json, StoredResponse
 from .....domain.runs import After, EventBatch, OnLeave, RunRecord, RunRequest, RunSpec, RunStatus
 from .....domain.services import CONVERSATION, Gateway, Responses, conversation_locked
-from .....domain.sessions import Conversation
+from .....domain.sessions import Conversation, is_temporary
 from ...answering import (
     Answer,
     CurrentEvents,
@@ -186,6 +186,8 @@ class ResponseState:
         before = "" if after is None else after.run_id
         is_command = self.gateway.command(run_request) is not None
         own = f"{run.source}:{run.id}"
+        # Of a conversation that its client does not keep nothing is stored.
+        stores = asked.store and not is_temporary(run.session_key)
         response = StoredResponse(
             id=response_id(run.id),
             run_id=run.id,
@@ -194,7 +196,7 @@ class ResponseState:
             session_key=run.session_key,
             created_at=run.accepted_at,
             body={
-                "echo": prepared.echo,
+                "echo": {**prepared.echo, "store": stores},
                 "reasoning": extras.reasoning,
                 "tools": extras.tools,
             },
@@ -204,9 +206,9 @@ class ResponseState:
             background=asked.background,
             conversation=prepared.conversation,
             settled=not prepared.conversation,
-            hidden=not asked.store,
+            hidden=not stores,
         )
-        if asked.store or prepared.conversation:
+        if stores or prepared.conversation:
             try:
                 await self.responses.keep(response)
             except GatewayError:
@@ -267,18 +269,19 @@ class ResponseState:
         """The answer of a run that has ended: of its events, or of the stored turn. Raises the
         GatewayError that the run ended with, EventsExpired, UnknownResponse."""
         principal, gateway = context.principal, self.gateway
+        has_format = _has_format(response)
         # The timings and the outcome of the request itself are others.
         context = RequestContext(context.request_id, context.client, authenticated=principal)
         if record is not None:
             following = gateway.follow(principal, record, kept=True, stops=False)
             async with following as events:
-                current = CurrentEvents(gateway, context, record, events)
+                current = CurrentEvents(gateway, context, record, events, has_format=has_format)
                 answer = await collect(current, context)
             return _Ended(answer, record.ended_at or response.created_at)
         turn = await gateway.turn(principal, _finished(response))
         if turn is None:
             raise _gone(response)
-        answer = await collect(_only(events_of_turn(turn, 0)), context)
+        answer = await collect(_only(events_of_turn(turn, 0, has_format=has_format)), context)
         return _Ended(answer, turn.at)
 
     async def _settle(
@@ -342,6 +345,14 @@ async def _read_again(
     """The request with the items before it, and those that its references stand for."""
     read = partial(read_request, asked.body, before=before, resolved=resolved)
     return await off_loop((len(before) + len(resolved)) * _BYTES_PER_ITEM, read)
+
+
+def _has_format(response: StoredResponse) -> bool:
+    """Whether the request required a format of the answer."""
+    match response.body.get("echo"):
+        case {"text": {"format": {"type": "json_object" | "json_schema"}}}:
+            return True
+    return False
 
 
 def _finished(response: StoredResponse) -> RunRecord:
