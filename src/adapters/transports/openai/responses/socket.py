@@ -28,10 +28,10 @@ from .....domain.services import Gateway, after
 from .....domain.settings import AuthMode
 from ...answering import BegunRun
 from ...control.protocol import Wire, wire_of
-from ...http import access_log
+from ...http import HttpRejection, Problem, access_log
 from ...http.bodies import read_object
 from ...http.context import RequestContext
-from ...http.errors import INTERNAL_ERROR, HttpRejection, Problem, answer, problem_of
+from ...http.errors import INTERNAL_ERROR, answer, problem_of
 from ...http.hosts import check_page
 from ...http.json_text import dumps
 from ...http.requests import (
