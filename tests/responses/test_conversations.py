@@ -251,3 +251,33 @@ async def test_a_conversation_outlives_a_restart(tmp_path: Path, provider: FakeP
         assert await texts(served, path) == ["one", "two", "Hello!"]
         await respond(served, "three", conversation=id_of(path))
         assert said(provider.requests[-1]) == ["one", "two", "Hello!", "three"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "metadata"),
+    [({"x-opensoul-session-key": "mine"}, {}), ({}, {"session_key": "mine"})],
+)
+async def test_a_conversation_has_a_session_of_its_own(
+    served: Served, headers: dict[str, str], metadata: dict[str, str]
+) -> None:
+    path = await begun(served)
+    body = {"input": "one", "conversation": id_of(path), "metadata": metadata}
+    async with served.client.post(
+        "/v1/responses", json=body, headers=served.authorization | headers
+    ) as response:
+        assert response.status == 400
+        assert (await response.json())["error"]["param"] == "conversation"
+
+
+async def test_headers_say_what_the_session_was_found_by(served: Served) -> None:
+    path = await begun(served)
+    first = await respond(served, "one")
+    found = []
+    for fields in ({"conversation": id_of(path)}, {"previous_response_id": first["id"]}):
+        async with served.client.post(
+            "/v1/responses", json={"input": "two", **fields}, headers=served.authorization
+        ) as response:
+            assert response.status == 200
+            found.append(response.headers["x-opensoul-session-bound-by"])
+
+    assert found == ["conversation", "previous_response_id"]

@@ -120,10 +120,16 @@ class ResponseState:
                     "Ensure you are only providing one of them.",
                     param="previous_response_id",
                 )
+            if _named_session(context, asked) is not None:
+                raise InvalidRequest(
+                    "A conversation has a session of its own. Leave out `conversation`, or the key "
+                    "of the session.",
+                    param="conversation",
+                )
             async with self.responses.locked(asked.conversation):
                 yield await self._in_conversation(context, asked, asked.conversation)
             return
-        after = await self._after(context, asked.previous_response_id, local or {})
+        after = await self._after(context, asked, local or {})
         if not asked.references:
             yield Prepared(asked, after)
             return
@@ -133,21 +139,22 @@ class ResponseState:
     async def _after(
         self,
         context: RequestContext,
-        previous: str | None,
+        asked: ResponsesRequest,
         local: Mapping[str, After | None],
     ) -> After | None:
+        previous = asked.previous_response_id
         if previous is None:
             return None
         if previous in local:
             return local[previous]
         after = await self.responses.after(context.principal, previous)
-        named = session_key_in(context.headers)
+        named = _named_session(context, asked)
         if named is not None and after is not None:
             key = self.gateway.session_key(named, principal=context.principal)
             if key != after.session_key:
                 raise InvalidRequest(
                     f"The response {previous} is in the session {after.session_key}. Leave the "
-                    "header x-opensoul-session-key out, or send that key.",
+                    "key of a session out, or send that one.",
                     param="previous_response_id",
                 )
         return after
@@ -337,6 +344,11 @@ def head_of_stored(response: StoredResponse) -> Head:
 def extras_of(response: StoredResponse) -> Extras:
     """What its stream has besides OpenAI's own events."""
     return Extras(response.body.get("reasoning") is True, response.body.get("tools") is True)
+
+
+def _named_session(context: RequestContext, asked: ResponsesRequest) -> str | None:
+    """The session key in the headers or the metadata of a request."""
+    return session_key_in(context.headers) or asked.session_key
 
 
 async def _read_again(
