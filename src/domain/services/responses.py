@@ -174,11 +174,7 @@ class Responses:
         await self.conversation(principal, conversation_id)
         count = await self._book.add(conversation_id, ())
         if count + len(items) > MAX_CONVERSATION_ITEMS:
-            raise InvalidRequest(
-                f"A conversation has at most {MAX_CONVERSATION_ITEMS} items, and this one has "
-                f"{count}. Begin another one, or delete items.",
-                param="items",
-            )
+            raise _too_many("items")
         await self._book.add(conversation_id, items)
         return items
 
@@ -193,9 +189,12 @@ class Responses:
         return page
 
     async def all_items(self, principal: Principal, conversation_id: str) -> Sequence[Json]:
-        """In their order. Raises Forbidden, UnknownConversation."""
-        query = ItemQuery(limit=MAX_CONVERSATION_ITEMS * 2, newest_first=False)
-        return (await self.items(principal, conversation_id, query)).items
+        """In their order. Raises Forbidden, UnknownConversation, InvalidRequest."""
+        query = ItemQuery(limit=MAX_CONVERSATION_ITEMS, newest_first=False)
+        page = await self.items(principal, conversation_id, query)
+        if page.has_more:
+            raise _too_many("conversation")
+        return page.items
 
     async def item(self, principal: Principal, conversation_id: str, item_id: str) -> Json:
         """Raises Forbidden, UnknownConversation."""
@@ -271,6 +270,14 @@ def _sees(principal: Principal, response: StoredResponse) -> bool:
 def _owns(principal: Principal, conversation: Conversation) -> bool:
     """A conversation is of no agent: it has a session with each one that answers in it."""
     return principal.agents is None or principal.id == conversation.principal_id
+
+
+def _too_many(param: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"A conversation has at most {MAX_CONVERSATION_ITEMS} items. Begin another one, or delete "
+        "items.",
+        param=param,
+    )
 
 
 def _unknown_item(conversation_id: str, item_id: str) -> UnknownConversation:

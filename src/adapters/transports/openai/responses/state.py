@@ -26,7 +26,6 @@ from ...answering import (
     Answer,
     CurrentEvents,
     collect,
-    decision_in,
     events_of_turn,
     session_key_in,
 )
@@ -165,10 +164,10 @@ class ResponseState:
         """The conversation is read from its items, and compared with the stored session as that of
         a client that sends all of it again."""
         await self.responses.conversation(context.principal, conversation_id)
-        decides = decision_in(asked.messages) is not None
         for response in await self._settle(context, conversation_id):
             record = await self._record(context, response)
-            if not (decides and record is not None and record.status is RunStatus.WAITING):
+            # One that waits for an approval adds its items later; this request may decide.
+            if record is None or record.status is not RunStatus.WAITING:
                 raise conversation_locked()
         before = await self.responses.all_items(context.principal, conversation_id)
         resolved: dict[str, object] = {str(item["id"]): item for item in before}
