@@ -276,7 +276,9 @@ class Container(DeclarativeContainer):
         control,
         readiness,
         web,
+        facts,
         clock,
+        monotonic,
         settings,
         find_plugins,
     )

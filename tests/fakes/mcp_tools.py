@@ -18,16 +18,24 @@ PIXEL = bytes.fromhex(
 )
 
 
-class _SlowServer(MCPServer):
-    """Does not list its tools."""
+ODD = {"type": "object", "properties": {"a": {"type": "nothing"}}}
+
+
+class _BrokenServer(MCPServer):
+    """Has a tool that works, and tools that do not."""
 
     async def list_tools(self) -> list[Tool]:
-        await asyncio.Event().wait()
-        raise AssertionError
+        tools = await super().list_tools()
+        return [
+            tools[0],
+            Tool(name=" ", input_schema={"type": "object"}),
+            Tool(name="odd", input_schema=ODD),
+        ]
 
 
-def server(folder: Path, *, lists: bool = True) -> MCPServer:
-    made = (MCPServer if lists else _SlowServer)("fake", version="1.2")
+def server(folder: Path, *, breaks: bool = False) -> MCPServer:
+    kind = _BrokenServer if breaks else MCPServer
+    made = kind("fake", version="1.2")
     read = ToolAnnotations(read_only_hint=True)
 
     def note(text: str) -> None:

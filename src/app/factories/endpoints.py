@@ -7,7 +7,7 @@ from collections.abc import Callable
 from ...adapters.config import ConfigSource
 from ...adapters.mcp import McpToolbox
 from ...adapters.system.logging import LogRing
-from ...adapters.transports import RouteTable, Transport, health, openapi
+from ...adapters.transports import RouteTable, Transport, a2a, health, mcp_server, openapi
 from ...adapters.transports import approvals as approvals_http
 from ...adapters.transports import runs as runs_http
 from ...adapters.transports import tool_calls as tool_calls_http
@@ -94,7 +94,9 @@ def transports(
     control: ControlPlane,
     readiness: Readiness,
     web: WebClient,
+    facts: Facts,
     clock: Clock,
+    monotonic: Clock,
     settings: CurrentSettings,
     find_plugins: plugins.Find,
 ) -> list[Transport]:
@@ -103,8 +105,10 @@ def transports(
         openai_chat.transport(gateway, approvals, web, started_at=clock()),
         openai_responses.transport(gateway, approvals, web, clock=clock),
         runs_http.transport(gateway),
+        a2a.transport(gateway, approvals, web),
         approvals_http.transport(approvals),
         tool_calls_http.transport(tool_service),
+        mcp_server.transport(gateway, approvals, clock=monotonic, version=facts.version),
         health.transport(readiness.check, readiness.degraded),
         openapi.transport(lambda: RouteTable(every)),
         control.transport(),
