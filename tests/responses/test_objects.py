@@ -30,6 +30,7 @@ async def test_an_answer_is_one_message_in_a_response_object(
         "error": None,
         "incomplete_details": None,
         "background": False,
+        "frequency_penalty": 0.0,
         "instructions": "Be kind.",
         "max_output_tokens": None,
         "max_tool_calls": None,
@@ -47,6 +48,7 @@ async def test_an_answer_is_one_message_in_a_response_object(
             }
         ],
         "parallel_tool_calls": True,
+        "presence_penalty": 0.0,
         "previous_response_id": None,
         "prompt_cache_key": None,
         "prompt_cache_retention": None,

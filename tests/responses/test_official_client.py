@@ -166,7 +166,7 @@ async def test_the_agents_own_tools_work_within_one_answer(
         answer("It is done."),
     )
 
-    events = []
+    events: list[str] = []
     async with client.responses.stream(
         model="opensoul",
         input="Write 21 into a.txt",
@@ -178,7 +178,7 @@ async def test_the_agents_own_tools_work_within_one_answer(
         final = await stream.get_final_response()
     assert [item.type for item in final.output] == ["message"]
     assert final.output_text == "I write. \n\nIt is done."
-    assert events.count("opensoul.tool") == 2  # type: ignore[comparison-overlap]
+    assert events.count("opensoul.tool") == 2
 
 
 async def test_the_clients_limit_of_tool_calls_holds_for_the_agents_tools(

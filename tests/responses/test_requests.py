@@ -20,6 +20,11 @@ F = {"type": "function", "name": "f", "parameters": {"type": "object"}}
 G = {"type": "function", "name": "g"}
 CALL = {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"}
 OUTPUT = {"type": "function_call_output", "call_id": "c1", "output": "21 degrees"}
+THOUGHT = {
+    "type": "reasoning",
+    "id": "rs_1",
+    "summary": [{"type": "summary_text", "text": "r"}],
+}
 USER = {"role": "user", "content": "Hi"}
 PNG = base64.b64encode(png()).decode()
 PNG_URL = f"data:image/png;base64,{PNG}"
@@ -64,11 +69,7 @@ def messages_of(gateway: Harness) -> tuple[Message, ...]:
         pytest.param(
             [
                 USER,
-                {
-                    "type": "reasoning",
-                    "id": "rs_1",
-                    "summary": [{"type": "summary_text", "text": "r"}],
-                },
+                THOUGHT,
                 {"role": "assistant", "content": "Let me see."},
                 CALL,
                 {**CALL, "call_id": "c2", "name": "g"},
@@ -96,6 +97,16 @@ def messages_of(gateway: Harness) -> tuple[Message, ...]:
             [HI, Message(Role.ASSISTANT, (Text("I look."), *CALLING.parts)), RESULT],
             id="a text behind the calls that it belongs to",
         ),
+        pytest.param(
+            [USER, {"role": "assistant", "content": "I look."}, THOUGHT, CALL, OUTPUT],
+            [
+                HI,
+                Message(Role.ASSISTANT, (Text("I look."), Reasoning("r"), *CALLING.parts)),
+                RESULT,
+            ],
+            id="thoughts between a text and a call",
+        ),
+        pytest.param([THOUGHT, USER], [HI], id="thoughts that nothing of the assistant follows"),
         pytest.param(
             [
                 USER,

@@ -104,7 +104,11 @@ async def test_a_stream_ends_with_the_object_of_the_same_answer(
     gateway: Harness, client: ResponsesClient
 ) -> None:
     gateway.model.script = (ReasoningDelta("Hm."), TextDelta("Yes."), END)
-    fields = {"instructions": "Be kind.", "metadata": {"a": "b"}, "temperature": 0.5}
+    fields: dict[str, Any] = {
+        "instructions": "Be kind.",
+        "metadata": {"a": "b"},
+        "temperature": 0.5,
+    }
 
     whole = (await client.respond(**fields)).json
     last = events_of(await client.respond(stream=True, **fields))[-1]["response"]

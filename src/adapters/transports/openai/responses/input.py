@@ -142,7 +142,7 @@ class _Draft:
 
     @property
     def is_open(self) -> bool:
-        """A text of the assistant belongs to it: it has only thoughts, or calls without results."""
+        """A text of the assistant belongs to it: it has calls without results and no text."""
         return self.role is Role.ASSISTANT and not any(isinstance(p, Text) for p in self.parts)
 
 
@@ -162,6 +162,8 @@ class InputReader:
         self._media = media
         self._resolved = resolved
         self._drafts: list[_Draft] = []
+        self._thoughts: list[Part] = []
+        """Those of the assistant's next text or call."""
         self.references: dict[str, str] = {}
 
     def read(self, items: Sequence[object], field: str = "input") -> None:
@@ -218,8 +220,8 @@ class InputReader:
         else:
             self._drafts.append(draft)
         said = self._content(fields.get("content"), role, f"{path}.content")
-        calls = [part for part in draft.parts if isinstance(part, ToolCall)]
-        draft.parts[len(draft.parts) - len(calls) :] = [*said, *calls]
+        thoughts = self._taken_thoughts()
+        draft.parts[:0] = [*thoughts, *said] if role is Role.ASSISTANT else said
 
     def _call(self, fields: dict[str, Any], path: str) -> None:
         self._ignored.note(fields, _CALL, "input[].")
@@ -228,13 +230,16 @@ class InputReader:
             a_string(fields, "name", path),
             a_string(fields, "arguments", path),
         )
-        self._assistant().parts.append(call)
+        if not self._drafts or self._drafts[-1].role is not Role.ASSISTANT:
+            self._drafts.append(_Draft(Role.ASSISTANT))
+        self._drafts[-1].parts += [*self._taken_thoughts(), call]
 
     def _output(self, fields: dict[str, Any], path: str) -> None:
         self._ignored.note(fields, _OUTPUT, "input[].")
         call_id = a_string(fields, "call_id", path)
         draft = _Draft(Role.TOOL, call_id=call_id, name=optional_string(fields, "name", path))
         self._drafts.append(draft)
+        self._thoughts.clear()
         draft.parts += self._content(fields.get("output"), Role.TOOL, f"{path}.output")
 
     def _reasoning(self, fields: dict[str, Any], path: str) -> None:
@@ -246,7 +251,7 @@ class InputReader:
                 read = self._content(parts, Role.ASSISTANT, f"{path}.{name}")
                 texts += [part.text for part in read if isinstance(part, Text) and part.text]
         if texts:  # Else only another service can read it.
-            self._drafts.append(_Draft(Role.ASSISTANT, [Reasoning("\n\n".join(texts))]))
+            self._thoughts.append(Reasoning("\n\n".join(texts)))
 
     def _compaction(self, fields: dict[str, Any], path: str) -> None:
         self._ignored.note(fields, _COMPACTION, "input[].")
@@ -268,11 +273,9 @@ class InputReader:
         else:
             self.references.setdefault(item_id, path)
 
-    def _assistant(self) -> _Draft:
-        """The message of the assistant that a call belongs to."""
-        if not self._drafts or self._drafts[-1].role is not Role.ASSISTANT:
-            self._drafts.append(_Draft(Role.ASSISTANT))
-        return self._drafts[-1]
+    def _taken_thoughts(self) -> Sequence[Part]:
+        thoughts, self._thoughts = self._thoughts, []
+        return thoughts
 
     def _content(self, content: object, role: Role, path: str) -> list[Part]:
         if isinstance(content, str):

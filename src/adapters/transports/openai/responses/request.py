@@ -67,6 +67,8 @@ class Fields(parameters.Strict):
     user: parameters.Identifier | None = None
     temperature: parameters.Temperature = None
     top_p: parameters.TopP = None
+    presence_penalty: parameters.Penalty = None
+    frequency_penalty: parameters.Penalty = None
     max_output_tokens: parameters.TokenLimit = None
     max_tool_calls: parameters.TokenLimit = None
     parallel_tool_calls: bool | None = None
@@ -90,7 +92,7 @@ PASSED_ON = frozenset(
     {
         *("temperature", "top_p", "parallel_tool_calls", "metadata", "service_tier"),
         *("prompt_cache_key", "prompt_cache_retention", "prompt_cache_options"),
-        "safety_identifier",
+        *("safety_identifier", "presence_penalty", "frequency_penalty"),
     }
 )
 """Reach the provider under their own names, as they came."""
@@ -235,11 +237,13 @@ def read_request(
         summary=bool(reasoning.summary or reasoning.generate_summary),
         echo={
             "background": bool(fields.background),
+            "frequency_penalty": fields.frequency_penalty or 0.0,
             "instructions": fields.instructions,
             "max_output_tokens": fields.max_output_tokens,
             "max_tool_calls": fields.max_tool_calls,
             "model": model,
             "parallel_tool_calls": fields.parallel_tool_calls is not False,
+            "presence_penalty": fields.presence_penalty or 0.0,
             "previous_response_id": fields.previous_response_id,
             "prompt_cache_key": fields.prompt_cache_key,
             "prompt_cache_retention": fields.prompt_cache_retention,
