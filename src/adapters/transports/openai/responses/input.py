@@ -136,6 +136,8 @@ class _Draft:
     """A message that items are added to: the calls of an assistant are items of their own."""
 
     role: Role
+    path: str
+    """Of the first item."""
     parts: list[Part] = field(default_factory=list)
     call_id: str | None = None
     name: str | None = None
@@ -180,6 +182,11 @@ class InputReader:
             raise InvalidRequest("Missing user message in `input`.", param="input")
         return tuple(Message(d.role, tuple(d.parts), d.name, d.call_id) for d in drafts)
 
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The path of the first item of each message."""
+        return tuple(draft.path for draft in self._drafts)
+
     def _item(self, value: object, path: str) -> None:
         fields = an_object(value, path)
         kind = fields.get("type")
@@ -214,7 +221,7 @@ class InputReader:
         if role is None:
             raise wrong(f"{path}.role", f"one of {', '.join(_ROLES)}", name)
         self._ignored.note(fields, _MESSAGE, "input[].")
-        draft = _Draft(role)
+        draft = _Draft(role, path)
         if role is Role.ASSISTANT and self._drafts and self._drafts[-1].is_open:
             draft = self._drafts[-1]
         else:
@@ -231,13 +238,13 @@ class InputReader:
             a_string(fields, "arguments", path),
         )
         if not self._drafts or self._drafts[-1].role is not Role.ASSISTANT:
-            self._drafts.append(_Draft(Role.ASSISTANT))
+            self._drafts.append(_Draft(Role.ASSISTANT, path))
         self._drafts[-1].parts += [*self._taken_thoughts(), call]
 
     def _output(self, fields: dict[str, Any], path: str) -> None:
         self._ignored.note(fields, _OUTPUT, "input[].")
         call_id = a_string(fields, "call_id", path)
-        draft = _Draft(Role.TOOL, call_id=call_id, name=optional_string(fields, "name", path))
+        draft = _Draft(Role.TOOL, path, call_id=call_id, name=optional_string(fields, "name", path))
         self._drafts.append(draft)
         self._thoughts.clear()
         draft.parts += self._content(fields.get("output"), Role.TOOL, f"{path}.output")
@@ -263,7 +270,8 @@ class InputReader:
                 f"`{param}` was not made by this Gateway's /v1/responses/compact.", param=param
             )
         text = summary_text(Summary(summary, 0))
-        self._drafts.append(_Draft(Role.USER, [Text(text)]))
+        self._thoughts.clear()
+        self._drafts.append(_Draft(Role.USER, path, [Text(text)]))
 
     def _reference(self, fields: dict[str, Any], path: str) -> None:
         self._ignored.note(fields, _REFERENCE, "input[].")

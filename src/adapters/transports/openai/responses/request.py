@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, Self
@@ -155,6 +156,8 @@ class ResponsesRequest:
     max_tool_calls: int | None
     summary: bool
     """The reasoning is asked for."""
+    places: Sequence[str]
+    """The path of the first item of each of the messages."""
     echo: Mapping[str, object]
     """The fields of a response object that repeat the request, as plain JSON."""
     ignored: str
@@ -220,6 +223,7 @@ def read_request(
         body=body,
         items=items,
         messages=reader.messages,
+        places=reader.places,
         references=reader.references,
         model=model,
         stream=bool(fields.stream),
@@ -345,6 +349,12 @@ _PARAMS: Mapping[str, str] = {
 """What this API calls the fields that errors of the domain and of providers name."""
 
 
-def param_of(error: InvalidRequest | ModelFailed) -> str | None:
-    """What this API calls the field that an error names."""
-    return _PARAMS.get(error.param or "", error.param)
+_RESULT = re.compile(r"messages\[(\d{1,5})\]\.tool_call_id")
+
+
+def param_of(error: InvalidRequest | ModelFailed, places: Sequence[str] = ()) -> str | None:
+    """What this API calls the field that an error names. `places`: as in ResponsesRequest."""
+    param = error.param or ""
+    if (found := _RESULT.fullmatch(param)) and int(found[1]) < len(places):
+        return f"{places[int(found[1])]}.call_id"
+    return _PARAMS.get(param, error.param)

@@ -81,7 +81,7 @@ class _Endpoint:
         try:
             return await self._create(context, asked)
         except (InvalidRequest, ModelFailed) as error:
-            error.param = param_of(error)
+            error.param = param_of(error, asked.places)
             raise
 
     async def _create(self, context: RequestContext, asked: ResponsesRequest) -> Response:
