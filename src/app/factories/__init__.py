@@ -21,6 +21,7 @@ from .execution import (
     queue,
     session_service,
     signals,
+    token_counts,
 )
 from .persistence import (
     catalog,
@@ -89,6 +90,7 @@ __all__ = [
     "store",
     "stored_approvals",
     "system_prompts",
+    "token_counts",
     "token_file",
     "tool_service",
     "toolbox",

@@ -39,7 +39,7 @@ def native(
     system_prompts: SystemPrompts,
     clock: Clock,
     monotonic: Clock,
-) -> AgentRunner:
+) -> TurnLoop:
     return TurnLoop(
         router,
         toolbox,
@@ -70,7 +70,7 @@ def commands(
 
 
 def runners(
-    native: AgentRunner, echo: AgentRunner, commands: AgentRunner, find_plugins: plugins.Find
+    native: TurnLoop, echo: AgentRunner, commands: AgentRunner, find_plugins: plugins.Find
 ) -> Mapping[str, AgentRunner]:
     """The runners by name; a new one is one line here and one in plugins.BUILT_IN_RUNNERS."""
     return plugins.Runners({"native": native, "echo": echo, COMMAND_RUNNER: commands}, find_plugins)
