@@ -123,6 +123,7 @@ async def test_a_whole_answer(client: Client) -> None:
         "usage": {
             "input_tokens": 7,
             "output_tokens": 2,
+            "output_tokens_details": {"thinking_tokens": 0},
             "cache_creation_input_tokens": 0,
             "cache_read_input_tokens": 0,
         },
@@ -207,6 +208,15 @@ async def test_reasoning_is_left_out_where_a_header_says_so(
         if "content_block" in e
     ]
     assert kinds == ["text"]
+
+
+async def test_reasoning_is_left_out_where_the_client_shows_none(
+    gateway: Harness, client: Client
+) -> None:
+    gateway.model.script = THINKING
+    whole = (await ask(client, thinking={"type": "adaptive", "display": "omitted"})).json
+
+    assert [block["type"] for block in whole["content"]] == ["text"]
 
 
 async def test_cached_tokens_are_counted_beside_the_others(
@@ -337,6 +347,28 @@ async def test_a_conversation_with_every_block(gateway: Harness, client: Client)
     assert rest == Message(Role.USER, (Text("And tomorrow?"), shown))
 
 
+async def test_a_search_result_is_data_from_outside(gateway: Harness, client: Client) -> None:
+    found = {
+        "type": "search_result",
+        "title": "Weather",
+        "source": "https://example.com",
+        "content": [{"type": "text", "text": "Bern is sunny."}],
+    }
+    (message,) = await read(gateway, client, found, {"type": "text", "text": "How is Bern?"})
+
+    assert message.text.startswith('<untrusted source="search result">')
+    assert "Weather\nhttps://example.com\n\nBern is sunny." in message.text
+
+
+async def test_a_system_message_among_the_others_is_a_layer_too(
+    gateway: Harness, client: Client
+) -> None:
+    system = {"role": "system", "content": [{"type": "text", "text": "Be kind."}]}
+    request = await seen(gateway, client, system="Be brief.", messages=[*HI, system])
+
+    assert request.messages[0].text == "Be brief.\n\nBe kind."
+
+
 async def test_a_text_before_a_result_stays_before_it(gateway: Harness, client: Client) -> None:
     result = {"type": "tool_result", "tool_use_id": "t1"}
     found = await read(gateway, client, {"type": "text", "text": "Here"}, result)
@@ -407,7 +439,8 @@ async def test_a_picture_at_a_url_needs_the_setting(client: Client) -> None:
         ({"messages": None}, "messages"),
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "user", "content": " "}]}, "messages"),
-        ({"messages": [{"role": "system", "content": "x"}]}, "messages[0].role"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role"),
+        ({"messages": [{"role": "system", "content": "x"}]}, "messages"),
         ({"messages": [{"role": "user"}]}, "messages[0].content"),
         (
             {"messages": [{"role": "user", "content": [{"type": "x"}]}]},
@@ -415,7 +448,7 @@ async def test_a_picture_at_a_url_needs_the_setting(client: Client) -> None:
         ),
         (
             {"messages": [{"role": "user", "content": [{"type": "search_result"}]}]},
-            "messages[0].content[0].type",
+            "messages[0].content[0].title",
         ),
         (
             {"messages": [{"role": "assistant", "content": [{"type": "server_tool_use"}]}]},
@@ -660,21 +693,16 @@ async def test_an_unknown_model_is_not_found(client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("headers", "status"),
+    "headers",
     [
-        ({}, 200),
-        ({"anthropic-version": "2023-06-01"}, 200),
-        ({"anthropic-version": "2023-06-01", "anthropic-beta": "a-2025-01-01,b"}, 200),
-        ({"anthropic-version": "2022-01-01"}, 400),
-        ({"x-api-key": "", "Authorization": f"Bearer {TOKEN}"}, 200),
+        {},
+        {"anthropic-version": "2023-06-01"},
+        {"anthropic-version": "2026-10-21", "anthropic-beta": "a-2025-01-01,b"},
+        {"x-api-key": "", "Authorization": f"Bearer {TOKEN}"},
     ],
 )
-async def test_headers_of_the_api(client: Client, headers: Mapping[str, str], status: int) -> None:
-    reply = await ask(client, headers)
-
-    assert reply.status == status
-    if status == 400:
-        assert error(reply)["param"] == "anthropic-version"
+async def test_headers_of_the_api(client: Client, headers: Mapping[str, str]) -> None:
+    assert (await ask(client, headers)).status == 200
 
 
 async def test_a_stranger_is_refused_in_the_envelope_of_the_api(client: Client) -> None:

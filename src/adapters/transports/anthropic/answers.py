@@ -97,6 +97,7 @@ def usage_object(usage: Usage) -> dict[str, object]:
     fields: dict[str, object] = {
         "input_tokens": max(0, usage.input - usage.cached),
         "output_tokens": usage.output,
+        "output_tokens_details": {"thinking_tokens": usage.reasoning},
         "cache_creation_input_tokens": 0,
         "cache_read_input_tokens": usage.cached,
     }

@@ -61,6 +61,7 @@ COUNTED: Mapping[str, Any] = {
 _USAGE = {
     "input_tokens": 12,
     "output_tokens": 9,
+    "output_tokens_details": {"thinking_tokens": 0},
     "cache_creation_input_tokens": 0,
     "cache_read_input_tokens": 0,
 }
@@ -97,7 +98,8 @@ STREAM = """\
 event: message_start
 data: {"type":"message_start","message":{"id":"msg_01","type":"message","role":"assistant",\
 "model":"opensoul","content":[],"stop_reason":null,"stop_sequence":null,"usage":\
-{"input_tokens":0,"output_tokens":0,"cache_creation_input_tokens":0,"cache_read_input_tokens":0}}}
+{"input_tokens":0,"output_tokens":0,"output_tokens_details":{"thinking_tokens":0},\
+"cache_creation_input_tokens":0,"cache_read_input_tokens":0}}}
 
 event: ping
 data: {"type":"ping"}
@@ -113,7 +115,8 @@ data: {"type":"content_block_stop","index":0}
 
 event: message_delta
 data: {"type":"message_delta","delta":{"stop_reason":"end_turn","stop_sequence":null},"usage":\
-{"input_tokens":12,"output_tokens":9,"cache_creation_input_tokens":0,"cache_read_input_tokens":0}}
+{"input_tokens":12,"output_tokens":9,"output_tokens_details":{"thinking_tokens":0},\
+"cache_creation_input_tokens":0,"cache_read_input_tokens":0}}
 
 event: message_stop
 data: {"type":"message_stop"}

@@ -12,6 +12,7 @@ from typing import Any
 
 from ....domain.errors import InvalidRequest, Unsupported
 from ....domain.messages import Message, Part, Reasoning, Role, Text, ToolCall
+from ....domain.text import untrusted
 from ..http.fields import Ignored, a_list, a_string, an_object, optional_string, wrong
 from ..http.json_text import dumps
 from ..media import UNREAD, MediaPart
@@ -20,7 +21,7 @@ MAX_MESSAGES = 10_000
 MAX_BLOCKS = 2_000
 """Content blocks of one message, of `system`, and of one result."""
 
-_ROLES = {"user": Role.USER, "assistant": Role.ASSISTANT}
+_ROLES = {"user": Role.USER, "assistant": Role.ASSISTANT, "system": Role.SYSTEM}
 _MESSAGE = frozenset({"role", "content"})
 _BLOCK = frozenset({"type", "cache_control"})
 """Fields of every block. The Gateway places the breakpoints of caches itself."""
@@ -42,8 +43,8 @@ _BLOCK_SCHEMA: Mapping[str, Any] = {
     "type": "object",
     "required": ["type"],
     "description": "Of a user: `text`, `image`, `document` (a PDF file in base64 or a text), "
-    "`tool_result`. Of the assistant: `text`, `thinking`, `redacted_thinking`, `tool_use`. A "
-    "picture at a URL is fetched where the Gateway is configured to do so.",
+    "`search_result`, `tool_result`. Of the assistant: `text`, `thinking`, `redacted_thinking`, "
+    "`tool_use`. A picture at a URL is fetched where the Gateway is configured to do so.",
     "properties": {
         "type": {"type": "string"},
         "text": {"type": "string"},
@@ -142,6 +143,7 @@ class _Reader:
             "text": self._text,
             "image": self._image,
             "document": self._document,
+            "search_result": self._search_result,
         }
         self._of_assistant: Mapping[str, Callable[[_Block], Sequence[Part]]] = {
             "text": self._text,
@@ -153,14 +155,7 @@ class _Reader:
     def system(self, value: object) -> None:
         if value is None or value == "" or value == []:
             return
-        if isinstance(value, str):
-            self.messages.append(Message(Role.SYSTEM, (Text(value),)))
-            return
-        if not isinstance(value, list):
-            raise wrong("system", "a string or a list of text blocks", value)
-        parts = self._parts(value, "system", "system[].", {"text": self._text}, 0)
-        # Blocks are paragraphs of one text.
-        text = "\n\n".join(part.text for part in parts if isinstance(part, Text))
+        text = self._texts(value, "system", "system[].")
         self.messages.append(Message(Role.SYSTEM, (Text(text),)))
 
     def message(self, value: object, path: str) -> None:
@@ -168,8 +163,7 @@ class _Reader:
         name = a_string(fields, "role", path)
         role = _ROLES.get(name)
         if role is None:
-            hint = "; put a system message into `system`" if name == "system" else ""
-            raise wrong(f"{path}.role", f"one of {', '.join(_ROLES)}{hint}", name)
+            raise wrong(f"{path}.role", f"one of {', '.join(_ROLES)}", name)
         self._ignored.note(fields, _MESSAGE, "messages[].")
         content = fields.get("content")
         if isinstance(content, str):
@@ -178,7 +172,9 @@ class _Reader:
         if not isinstance(content, list):
             raise wrong(f"{path}.content", "a string or a list of content blocks", content)
         path, where = f"{path}.content", "messages[].content[]."
-        if role is Role.ASSISTANT:
+        if role is Role.SYSTEM:
+            self.messages.append(Message(role, (Text(self._texts(content, path, where)),)))
+        elif role is Role.ASSISTANT:
             parts = self._parts(content, path, where, self._of_assistant, len(self.messages))
             self.messages.append(Message(role, tuple(parts) or (Text(""),)))
         else:
@@ -297,12 +293,7 @@ class _Reader:
         fields, path = block.fields, block.path
         known = _BLOCK | {"source", "title", "context", "citations"}
         self._ignored.note(fields, known, block.where)
-        citations = fields.get("citations")
-        if isinstance(citations, Mapping) and citations.get("enabled"):
-            raise Unsupported(
-                f"`{path}.citations`: citations are not supported. Leave them out.",
-                param=f"{path}.citations",
-            )
+        _refuse_citations(fields, path)
         title = optional_string(fields, "title", path) or ""
         context = optional_string(fields, "context", path)
         path = f"{path}.source"
@@ -314,7 +305,9 @@ class _Reader:
             case "text":
                 url, param = _text_url(a_string(source, "data", path)), f"{path}.data"
             case "content":
-                url, param = _text_url(self._content(source, path, block)), f"{path}.content"
+                param = f"{path}.content"
+                where = f"{block.where}source.content[]."
+                url = _text_url(self._texts(source.get("content"), param, where))
             case kind:
                 raise _no_source(path, kind, "base64, text, content")
         message, number = block.place
@@ -323,16 +316,32 @@ class _Reader:
         self._media.append(MediaPart(*place, False, url, param, filename=title[:_MAX_NAME]))
         return (*parts, UNREAD)
 
-    def _content(self, source: Mapping[str, Any], path: str, block: _Block) -> str:
-        """The text of a document that is made of blocks."""
-        content = source.get("content")
-        if isinstance(content, str):
-            return content
-        if not isinstance(content, list):
-            raise wrong(f"{path}.content", "a string or a list of text blocks", content)
-        where = f"{block.where}source.content[]."
-        parts = self._parts(content, f"{path}.content", where, {"text": self._text}, 0)
+    def _search_result(self, block: _Block) -> Sequence[Part]:
+        fields, path = block.fields, block.path
+        known = _BLOCK | {"source", "title", "content", "citations"}
+        self._ignored.note(fields, known, block.where)
+        _refuse_citations(fields, path)
+        title, source = a_string(fields, "title", path), a_string(fields, "source", path)
+        text = self._texts(fields.get("content"), f"{path}.content", f"{block.where}content[].")
+        return (Text(untrusted(f"{title}\n{source}\n\n{text}", "search result")),)
+
+    def _texts(self, value: object, path: str, where: str) -> str:
+        """The text of blocks, which are its paragraphs."""
+        if isinstance(value, str):
+            return value
+        if not isinstance(value, list):
+            raise wrong(path, "a string or a list of text blocks", value)
+        parts = self._parts(value, path, where, {"text": self._text}, 0)
         return "\n\n".join(part.text for part in parts if isinstance(part, Text))
+
+
+def _refuse_citations(fields: Mapping[str, Any], path: str) -> None:
+    citations = fields.get("citations")
+    if isinstance(citations, Mapping) and citations.get("enabled"):
+        raise Unsupported(
+            f"`{path}.citations`: citations are not supported. Leave them out.",
+            param=f"{path}.citations",
+        )
 
 
 def _data_url(source: Mapping[str, Any], path: str) -> str:

@@ -14,8 +14,6 @@ from .messages import MESSAGES_SCHEMA, SYSTEM_SCHEMA
 from .request import MessageFields
 from .tools import CHOICE_SCHEMA, TOOLS_SCHEMA
 
-VERSION = "2023-06-01"
-VERSION_HEADER = "anthropic-version"
 FAILURES = (404, 409, 410, 501, 502, 504)
 
 _STRING, _INTEGER, _NULL = {"type": "string"}, {"type": "integer"}, {"type": "null"}
@@ -30,6 +28,7 @@ _USAGE = _object(
     {"estimated": {"type": "boolean"}},
     input_tokens=_INTEGER,
     output_tokens=_INTEGER,
+    output_tokens_details=_object({}, thinking_tokens=_INTEGER),
     cache_creation_input_tokens=_INTEGER,
     cache_read_input_tokens=_INTEGER,
 )
@@ -84,13 +83,15 @@ _HEADERS = {
     )
 }
 _PARAMETERS = [
-    {"name": VERSION_HEADER, "in": "header", "schema": {"const": VERSION}},
-    {
-        "name": "anthropic-beta",
-        "in": "header",
-        "description": "Accepted, without an effect.",
-        "schema": _STRING,
-    },
+    *(
+        {
+            "name": name,
+            "in": "header",
+            "description": "Accepted, without an effect.",
+            "schema": _STRING,
+        }
+        for name in ("anthropic-version", "anthropic-beta")
+    ),
     *BINDING_HEADERS,
 ]
 _MEANINGS: Mapping[int, str] = {

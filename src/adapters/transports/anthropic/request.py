@@ -25,7 +25,7 @@ _TopK = Annotated[Annotated[int, Field(ge=0, le=1_000_000)] | None, BeforeValida
 
 
 class Thinking(parameters.Strict):
-    type: Literal["enabled", "adaptive", "disabled"]
+    type: Literal["enabled", "adaptive", "between_tools", "disabled"]
     budget_tokens: parameters.TokenLimit = None
     display: str | None = None
 
@@ -98,6 +98,8 @@ class MessageRequest:
     """Under OpenAI's names."""
     thinking: str | None
     """A level of thinking; None: the agent's."""
+    shows_thinking: bool
+    """The answer has the model's reasoning."""
     ignored: str
     """The names of unknown fields, as a header's value; mostly empty."""
     media: Sequence[MediaPart] = ()
@@ -133,6 +135,7 @@ def read_request(body: Mapping[str, Any], *, counts: bool = False) -> MessageReq
         tools=tools,
         params=params,
         thinking=_thinking(fields),
+        shows_thinking=fields.thinking is None or fields.thinking.display != "omitted",
         ignored=ignored.header,
         media=media,
     )

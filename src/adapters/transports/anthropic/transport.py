@@ -9,7 +9,6 @@ from quart import Response, request
 
 from ....domain.access import Scope
 from ....domain.agents import AgentDirectory
-from ....domain.errors import InvalidRequest
 from ....domain.ports import WebClient
 from ....domain.runs import RunRequest, answer_format
 from ....domain.services import Approvals, Gateway, TokenCounts
@@ -24,14 +23,12 @@ from ..answering import (
 from ..http.bodies import read_object
 from ..http.context import RequestContext, current
 from ..http.json_text import dumps
-from ..http.requests import Headers
 from ..media import MediaReader
 from ..openai.common import DEFAULT_MODEL, extras_in
 from ..routes import Route, Transport
 from ..switches import MESSAGES_SWITCH, answer_limits
 from . import operations
 from .answers import Frames, head_of, message
-from .operations import VERSION, VERSION_HEADER
 from .request import MessageRequest, read_request
 
 _SOURCE = "anthropic"
@@ -89,6 +86,8 @@ class _Endpoint:
         context, settings = current(), self._gateway.settings
         read, asked = await self._read(context, counts=False)
         extras = extras_in(context.headers, settings.chat)
+        if not read.shows_thinking:
+            extras = replace(extras, reasoning=False)
         # A question for an approval is not in the format that the client requires.
         waits = waits_for_approval(context.headers) or answer_format(read.params) is not None
         begun = await begin_run(self._gateway, self._approvals, context, asked, waits=waits)
@@ -114,7 +113,6 @@ class _Endpoint:
         """The body, and what it asks for together with the headers. Raises InvalidRequest,
         Unsupported, GatewayBusy."""
         context.response_headers["request-id"] = context.request_id
-        _check_version(context.headers)
         settings = self._gateway.settings
         read = await read_object(request.body, context, partial(read_request, counts=counts))
         messages = read.messages
@@ -142,18 +140,6 @@ def _agent_model(model: str, directory: AgentDirectory) -> str:
     if model.strip().lower().startswith(_MODELS) and directory.get(model) is None:
         return DEFAULT_MODEL
     return model
-
-
-def _check_version(headers: Headers) -> None:
-    """Raises InvalidRequest for another version than the one that is served. Without the header
-    it is that one: a request by hand shall need no more than a key."""
-    value = headers.get(VERSION_HEADER.encode())
-    if value is not None and value.strip() != VERSION.encode():
-        shown = ascii(value[:40].decode("latin-1"))
-        raise InvalidRequest(
-            f"The header {VERSION_HEADER} is {shown}; the only version is {VERSION!r}.",
-            param=VERSION_HEADER,
-        )
 
 
 def _json(body: bytes) -> Response:

@@ -1,0 +1,53 @@
+"""The programs in docs/messages.md do against a Gateway what the page says, as they are printed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.app.serving import SECRET
+from tests.clients.installed import ADDRESS, NODE_MODULES, PROJECT, PYTHON, gateway, require, run
+from tests.clients.scripted import GREETING
+
+PAGE = (PROJECT / "docs" / "messages.md").read_text("utf-8")
+BLOCKS = dict(re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
+GATEWAY = {
+    "auth": {"token": SECRET},
+    "http": {"endpoints": {"messages": {"enabled": True}}},
+}
+HELLO = "".join(GREETING)
+WEATHER = "The weather in Lisbon: 21 degrees."
+
+
+def test_the_page_has_every_program() -> None:
+    assert BLOCKS.keys() == {"python", "js", "ts"}
+
+
+@pytest.mark.e2e
+async def test_the_program_for_the_library_in_python(tmp_path: Path) -> None:
+    require(PYTHON)
+    async with gateway(tmp_path, gateway=GATEWAY) as (served, provider):
+        program = tmp_path / "program.py"
+        program.write_text(BLOCKS["python"].replace(ADDRESS, served.url))
+        status, printed = await run(tmp_path, [PYTHON / "python", program])
+
+    assert (status, printed.splitlines()) == (0, [HELLO, WEATHER, "True"])
+    assert len(provider.requests) == 3
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    ("language", "lines"), [("js", [HELLO, WEATHER, "true"]), ("ts", [HELLO, WEATHER])]
+)
+async def test_a_program_in_javascript(tmp_path: Path, language: str, lines: list[str]) -> None:
+    require(NODE_MODULES)
+    async with gateway(tmp_path, gateway=GATEWAY) as (served, provider):
+        (tmp_path / "node_modules").symlink_to(NODE_MODULES)
+        program = tmp_path / "program.mjs"
+        program.write_text(BLOCKS[language].replace(ADDRESS, served.url))
+        status, printed = await run(tmp_path, ["node", program])
+
+    assert (status, printed.splitlines()) == (0, lines)
+    assert len(provider.requests) == 3
