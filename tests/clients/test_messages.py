@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 from tests.app.serving import SECRET
 from tests.clients.installed import ADDRESS, NODE_MODULES, PROJECT, PYTHON, gateway, require, run
 from tests.clients.scripted import GREETING
+from tests.clients.test_recipes import blocks
+from tests.fakes.behaviours import answer
 
 PAGE = (PROJECT / "docs" / "messages.md").read_text("utf-8")
 BLOCKS = dict(re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
@@ -17,6 +20,7 @@ GATEWAY = {
     "auth": {"token": SECRET},
     "http": {"endpoints": {"messages": {"enabled": True}}},
 }
+CLAUDE = NODE_MODULES / ".bin" / "claude"
 HELLO = "".join(GREETING)
 WEATHER = "The weather in Lisbon: 21 degrees."
 
@@ -51,3 +55,16 @@ async def test_a_program_in_javascript(tmp_path: Path, language: str, lines: lis
 
     assert (status, printed.splitlines()) == (0, lines)
     assert len(provider.requests) == 3
+
+
+@pytest.mark.e2e
+async def test_claude_code(tmp_path: Path) -> None:
+    require(CLAUDE)
+    async with gateway(tmp_path, answer(*GREETING), gateway=GATEWAY) as (served, provider):
+        command = blocks("Claude Code")["bash"].replace(ADDRESS, served.url)
+        environment = {"PATH": f"{CLAUDE.parent}:{os.environ['PATH']}"}
+        status, printed = await run(tmp_path, ["sh", "-ec", command], environment)
+
+    assert (status, printed.splitlines()) == (0, [HELLO])
+    tools = {tool["function"]["name"] for tool in provider.requests[-1].json["tools"]}
+    assert {"Bash", "Read", "Edit"} <= tools
