@@ -251,6 +251,16 @@ async def test_the_reason_of_the_end(
     assert events(await ask(client, stream=True))[-2]["delta"]["stop_reason"] == reason
 
 
+async def test_the_stop_sequence_that_ended_the_answer(gateway: Harness, client: Client) -> None:
+    end = {"stop_reason": "stop_sequence", "stop_sequence": "END"}
+    gateway.model.script = (TextDelta("Yes"), ModelFinished(StopReason.STOP, Usage(1, 1), "END"))
+    whole = (await ask(client, stop_sequences=["END"])).json
+    streamed = events(await ask(client, stop_sequences=["END"], stream=True))
+
+    assert {name: whole[name] for name in end} == end
+    assert streamed[-2]["delta"] == end
+
+
 async def test_calls_of_the_clients_tools_are_blocks(gateway: Harness, client: Client) -> None:
     gateway.model.script = CALLING
     whole = (await ask(client, tools=[WEATHER])).json

@@ -165,11 +165,13 @@ async def test_a_client_of_the_api_gets_what_an_anthropic_provider_counts(tmp_pa
             "models": [{"id": "m"}],
         }
         async with gateway(tmp_path, provider, models={"providers": {"fake": fake}}) as served:
-            provider.will(anthropic.strict(anthropic.message(anthropic.text("Sunny."))))
+            ended = anthropic.message(anthropic.text("Sunny."), stop_sequence="END")
+            provider.will(anthropic.strict(ended))
             whole = await post(served, top_k=5, temperature=0.5, stop_sequences=["END"])
 
     sent = provider.requests[0].json
     assert (sent["top_k"], sent["temperature"], sent["stop_sequences"]) == (5, 0.5, ["END"])
+    assert (whole["stop_reason"], whole["stop_sequence"]) == ("stop_sequence", "END")
     assert whole["usage"]["cache_read_input_tokens"] == 100
     assert whole["usage"]["input_tokens"] == 27
     assert whole["usage"]["output_tokens"] == anthropic.OUTPUT_TOKENS

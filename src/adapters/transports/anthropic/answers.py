@@ -78,6 +78,8 @@ def message(head: Head, answer: Answer, extras: Extras) -> bytes:
 
 def _end(finished: Finished) -> dict[str, object]:
     """Limits of a run end an answer as the limit of its tokens does."""
+    if finished.stop is StopReason.STOP and finished.stop_sequence:
+        return {"stop_reason": "stop_sequence", "stop_sequence": finished.stop_sequence}
     stop = _STOP_REASONS.get(finished.stop, "max_tokens")
     return {"stop_reason": stop, "stop_sequence": None}
 
