@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
@@ -11,8 +12,9 @@ import pytest
 from tests.app.serving import SECRET
 from tests.clients.installed import ADDRESS, NODE_MODULES, PROJECT, PYTHON, gateway, require, run
 from tests.clients.scripted import GREETING
+from tests.clients.test_llmprobe import sensible
 from tests.clients.test_recipes import blocks
-from tests.fakes.behaviours import answer
+from tests.fakes.behaviours import Exchange, answer
 
 PAGE = (PROJECT / "docs" / "messages.md").read_text("utf-8")
 BLOCKS = dict(re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
@@ -68,3 +70,26 @@ async def test_claude_code(tmp_path: Path) -> None:
     assert (status, printed.splitlines()) == (0, [HELLO])
     tools = {tool["function"]["name"] for tool in provider.requests[-1].json["tools"]}
     assert {"Bash", "Read", "Edit"} <= tools
+
+
+async def limited(exchange: Exchange) -> None:
+    """A model that answers the questions of llmprobe, within the limit of this API."""
+    one_token = exchange.request.json.get("max_tokens") == 1
+    await (answer("The", finish_reason="length") if one_token else sensible)(exchange)
+
+
+@pytest.mark.e2e
+async def test_every_assertion_of_llmprobe_about_messages_passes(tmp_path: Path) -> None:
+    require(NODE_MODULES / "llmprobe")
+    async with gateway(tmp_path, limited, gateway=GATEWAY) as (served, _):
+        program = NODE_MODULES / ".bin" / "llmprobe"
+        options = ["--no-bench", "--no-save", "--json", "--api-key", SECRET, "--model", "opensoul"]
+        target: list[str | Path] = ["node", program, f"{served.url}/v1"]
+        _, printed = await run(tmp_path, [*target, *options])
+
+    report = json.loads(printed)["conformance"]
+    found = {one["surface"]: one for one in report["bySurface"]}
+    for surface in ("messages", "count-tokens"):
+        passed, total = found[surface]["passed"], found[surface]["total"]
+        assert passed == total
+        assert f"| assertions about `{surface}` | {passed} of {total} |" in PAGE
