@@ -672,6 +672,13 @@ async def test_a_session_goes_on_by_its_key(gateway: Harness, client: Client) ->
     assert texts == ["Hi", "Hello", "Again"]
 
 
+async def test_the_metadata_name_a_session(client: Client) -> None:
+    reply = await ask(client, metadata={"session_key": "notes", "user_id": "ann"})
+
+    assert reply.headers["x-opensoul-session-key"] == "agent:main:notes"
+    assert reply.headers["x-opensoul-session-bound-by"] == "metadata.session_key"
+
+
 @pytest.mark.parametrize(
     ("model", "agent"),
     [

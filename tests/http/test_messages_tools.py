@@ -140,7 +140,7 @@ async def test_signed_reasoning_goes_back_to_its_provider(tmp_path: Path) -> Non
             call = anthropic.call("t1", "weather", {"city": "Bern"})
             provider.will(anthropic.strict(anthropic.message(thought, call)))
             thinking = {"type": "enabled", "budget_tokens": 2048}
-            fields = {"tools": [WEATHER], "thinking": thinking, "top_k": 5}
+            fields: dict[str, Any] = {"tools": [WEATHER], "thinking": thinking, "top_k": 5}
             first = await post(served, **fields)
 
             assert [block["type"] for block in first["content"]] == ["thinking", "tool_use"]

@@ -48,6 +48,8 @@ class OutputConfig(parameters.Strict):
 
 class RequestMetadata(parameters.Strict):
     user_id: parameters.Identifier | None = None
+    session_key: parameters.Identifier | None = None
+    """Ours, as in chat completions."""
 
 
 class MessageFields(parameters.Strict):
@@ -93,6 +95,8 @@ class MessageRequest:
     model: str
     stream: bool
     user: str | None
+    session_key: str | None
+    """In the metadata."""
     tools: ClientTools | None
     params: Mapping[str, object]
     """Under OpenAI's names."""
@@ -132,6 +136,7 @@ def read_request(body: Mapping[str, Any], *, counts: bool = False) -> MessageReq
         model=DEFAULT_MODEL if fields.model is None else fields.model,
         stream=bool(fields.stream),
         user=_user(fields),
+        session_key=fields.metadata.session_key if fields.metadata else None,
         tools=tools,
         params=params,
         thinking=_thinking(fields),

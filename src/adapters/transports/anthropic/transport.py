@@ -128,6 +128,7 @@ class _Endpoint:
             params=read.params,
             client_tools=read.tools,
             user=read.user,
+            metadata_key=read.session_key,
             side_tasks=not read.stream,
         )
         own = replace(asked, source=_SOURCE, thinking=read.thinking, session_hint=_SESSION_HINT)
