@@ -43,7 +43,6 @@ GOOD: dict[str, Any] = {
                     "content": [{"type": "text", "text": "x"}],
                     "is_error": False,
                 },
-                {"type": "tool_result", "tool_use_id": "t1"},
                 {"type": "text", "text": "y"},
                 {
                     "type": "document",

@@ -379,11 +379,27 @@ async def test_a_system_message_among_the_others_is_a_layer_too(
     assert request.messages[0].text == "Be brief.\n\nBe kind."
 
 
-async def test_a_text_before_a_result_stays_before_it(gateway: Harness, client: Client) -> None:
+async def test_results_come_before_other_blocks(gateway: Harness, client: Client) -> None:
+    call = {"type": "tool_use", "id": "t1", "name": "weather", "input": {}}
     result = {"type": "tool_result", "tool_use_id": "t1"}
-    found = await read(gateway, client, {"type": "text", "text": "Here"}, result)
+    content = [{"type": "text", "text": "Here"}, result]
+    messages = [{"role": "assistant", "content": [call]}, {"role": "user", "content": content}]
+    await ask(client, messages=[*HI, *messages])
 
-    assert [(m.role, m.text) for m in found] == [(Role.USER, "Here"), (Role.TOOL, "")]
+    found = gateway.gateway.submitted[-1][1].messages
+    assert [(m.role, m.text) for m in found[2:]] == [(Role.TOOL, ""), (Role.USER, "Here")]
+
+
+@pytest.mark.parametrize("path", [PATH, COUNT])
+async def test_a_result_without_a_call_is_refused_with_its_path(client: Client, path: str) -> None:
+    result = {"type": "tool_result", "tool_use_id": "t1"}
+    content = [{"type": "text", "text": "Here"}, result]
+    body = {"max_tokens": 9, "system": "s", "messages": [*HI, {"role": "user", "content": content}]}
+    reply = await post(client, body, path=path)
+
+    assert (reply.status, error(reply)["type"]) == (400, "invalid_request_error")
+    assert error(reply)["param"] == "messages[1].content[1].tool_use_id"
+    assert "no `tool_use` block" in error(reply)["message"]
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ _BLOCK = frozenset({"type", "cache_control"})
 _TEXT = _BLOCK | {"text", "citations"}
 _KNOWN_SOURCES = frozenset({"type", "media_type", "data", "url", "content"})
 _MAX_NAME = 255
+_RESULT = "tool_result"
 
 _SOURCE_SCHEMA: Mapping[str, Any] = {
     "type": "object",
@@ -97,8 +98,9 @@ SYSTEM_SCHEMA: Mapping[str, Any] = {
 
 def read_messages(
     body: Mapping[str, Any], ignored: Ignored, media: list[MediaPart]
-) -> tuple[Message, ...]:
-    """The conversation in a body, `system` first. What is unknown in it is noted in `ignored`.
+) -> tuple[tuple[Message, ...], Mapping[str, str]]:
+    """The conversation in a body, `system` first, and the paths of the ids that results have. What
+    is unknown in it is noted in `ignored`.
 
     Pictures and files are added to `media`; UNREAD stands in their places. Raises InvalidRequest,
     and Unsupported for other blocks; `param` is the path.
@@ -117,7 +119,7 @@ def read_messages(
         for m in reader.messages
     ):
         raise InvalidRequest("Missing user message in `messages`.", param="messages")
-    return tuple(reader.messages)
+    return tuple(reader.messages), reader.results
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,8 @@ class _Reader:
 
     def __init__(self, ignored: Ignored, media: list[MediaPart]) -> None:
         self.messages: list[Message] = []
+        self.results: dict[str, str] = {}
+        """The paths of the ids that results have."""
         self._ignored = ignored
         self._media = media
         self._of_user: Mapping[str, Callable[[_Block], Sequence[Part]]] = {
@@ -181,13 +185,14 @@ class _Reader:
             self._user(a_list(content, path, MAX_BLOCKS), path, where)
 
     def _user(self, content: Sequence[object], path: str, where: str) -> None:
+        """Results come first, wherever they are among the blocks: they belong to the calls of the
+        message before."""
+        first = sum(isinstance(item, dict) and item.get("type") == _RESULT for item in content)
+        number = len(self.messages) + first
         parts: list[Part] = []
         for i, item in enumerate(content):
-            block = self._block(item, f"{path}[{i}]", where, (len(self.messages), len(parts)))
-            if block.kind == "tool_result":
-                if parts:
-                    self.messages.append(Message(Role.USER, tuple(parts)))
-                    parts = []
+            block = self._block(item, f"{path}[{i}]", where, (number, len(parts)))
+            if block.kind == _RESULT:
                 self._tool_result(block)
             else:
                 parts += self._read(block, self._of_user)
@@ -199,6 +204,7 @@ class _Reader:
         known = _BLOCK | {"tool_use_id", "content", "is_error"}
         self._ignored.note(fields, known, block.where)
         call_id = a_string(fields, "tool_use_id", path)
+        self.results[call_id] = f"{path}.tool_use_id"
         is_error = fields.get("is_error")
         if is_error is not None and not isinstance(is_error, bool):
             raise wrong(f"{path}.is_error", "true, false or null", is_error)

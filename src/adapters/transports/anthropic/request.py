@@ -92,6 +92,8 @@ class MessageRequest:
     """A valid request. `model` is the string that answers repeat."""
 
     messages: tuple[Message, ...]
+    results: Mapping[str, str]
+    """The paths of the ids of calls that `tool_result` blocks have."""
     model: str
     stream: bool
     user: str | None
@@ -131,8 +133,10 @@ def read_request(body: Mapping[str, Any], *, counts: bool = False) -> MessageReq
     if not parallel:
         params["parallel_tool_calls"] = False
     media: list[MediaPart] = []
+    messages, results = read_messages(body, ignored, media)
     return MessageRequest(
-        messages=read_messages(body, ignored, media),
+        messages=messages,
+        results=results,
         model=DEFAULT_MODEL if fields.model is None else fields.model,
         stream=bool(fields.stream),
         user=_user(fields),

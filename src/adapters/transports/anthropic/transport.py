@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -9,6 +12,7 @@ from quart import Response, request
 
 from ....domain.access import Scope
 from ....domain.agents import AgentDirectory
+from ....domain.errors import InvalidRequest
 from ....domain.ports import WebClient
 from ....domain.runs import RunRequest, answer_format
 from ....domain.services import Approvals, Gateway, TokenCounts
@@ -35,6 +39,8 @@ _SOURCE = "anthropic"
 """Names the entry point in keys of sessions that are made."""
 _MODELS = ("claude-", "anthropic/claude-")
 """How the names of models begin that clients of this API have built in."""
+_RESULT = re.compile(r"messages\[(\d+)\]\.tool_call_id")
+"""The path of the domain for the id of a result, whose messages are others than the request's."""
 _SESSION_HINT = "send the header x-opensoul-session-key, or the field `metadata.user_id`"
 
 
@@ -90,7 +96,8 @@ class _Endpoint:
             extras = replace(extras, reasoning=False)
         # A question for an approval is not in the format that the client requires.
         waits = waits_for_approval(context.headers) or answer_format(read.params) is not None
-        begun = await begin_run(self._gateway, self._approvals, context, asked, waits=waits)
+        with _paths_of(read, asked):
+            begun = await begin_run(self._gateway, self._approvals, context, asked, waits=waits)
         head = head_of(begun.run, read.model)
         context.log_fields |= {"stream": read.stream, "model": read.model}
         if not read.stream:
@@ -103,8 +110,9 @@ class _Endpoint:
 
     async def count(self) -> Response:
         context = current()
-        _, asked = await self._read(context, counts=True)
-        tokens = await self._counts.count(context.principal, asked)
+        read, asked = await self._read(context, counts=True)
+        with _paths_of(read, asked):
+            tokens = await self._counts.count(context.principal, asked)
         return _json(dumps({"input_tokens": tokens}))
 
     async def _read(
@@ -133,6 +141,24 @@ class _Endpoint:
         )
         own = replace(asked, source=_SOURCE, thinking=read.thinking, session_hint=_SESSION_HINT)
         return read, own
+
+
+@contextmanager
+def _paths_of(read: MessageRequest, asked: RunRequest) -> Iterator[None]:
+    """Names the block of the request in the error for a result without a call."""
+    try:
+        yield
+    except InvalidRequest as error:
+        found = _RESULT.fullmatch(error.param or "")
+        if found is None:
+            raise
+        call_id = asked.messages[int(found[1])].tool_call_id or ""
+        path = read.results[call_id]
+        raise InvalidRequest(
+            f"`{path}`: no `tool_use` block before it has the id {call_id[:100]!r} and waits for "
+            "a result.",
+            param=path,
+        ) from None
 
 
 def _agent_model(model: str, directory: AgentDirectory) -> str:

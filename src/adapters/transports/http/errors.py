@@ -48,6 +48,7 @@ _STATUS: Mapping[type[GatewayError], int] = {
     errors.RunAborted: 409,
     errors.RunInterrupted: 503,
     errors.InvalidStructuredOutput: 502,
+    errors.AgentFailed: 502,
     errors.RunFailed: 500,
     GatewayError: 500,
 }
@@ -68,6 +69,7 @@ _MODEL_FAILURES: Mapping[FailureKind, tuple[int, str]] = {
 
 _OF_HTTP: Mapping[int, tuple[str, ...]] = {
     400: ("invalid_request",),
+    403: ("origin_not_allowed",),
     404: ("endpoint_disabled", "not_found"),
     405: ("method_not_allowed",),
     408: ("request_timeout",),
