@@ -8,6 +8,7 @@ import base64
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from opensoul.domain.models import (
 from opensoul.domain.runs import Aborted
 from opensoul.domain.settings import EndpointSettings
 from opensoul.domain.tools import ChoiceMode, ClientTools, ToolChoice, run_of_call
+from tests.app.serving import SECRET, config, serving
 
 from .app import HELLO, TOKEN, Harness
 from .client import BEARER, Client, Reply, bare
@@ -582,6 +584,19 @@ async def test_an_answer_in_a_format(gateway: Harness, client: Client, where: st
         "type": "json_schema",
         "json_schema": {"name": "answer", "schema": schema, "strict": True},
     }
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_schema_that_cannot_be_used_is_refused_with_its_path(
+    tmp_path: Path, stream: bool
+) -> None:
+    on = {"auth": {"token": SECRET}, "http": {"endpoints": {"messages": {"enabled": True}}}}
+    wanted = {"type": "json_schema", "schema": {"type": "nothing"}}
+    async with serving(tmp_path, config(gateway=on)) as served, Client(served.url) as client:
+        fields = {"stream": stream, "output_config": {"format": wanted}}
+        reply = await ask(client, {"x-api-key": SECRET}, **fields)
+
+    assert (reply.status, error(reply)["param"]) == (400, "output_config.format.schema")
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,8 @@ class MessageRequest:
     """A level of thinking; None: the agent's."""
     shows_thinking: bool
     """The answer has the model's reasoning."""
+    schema_path: str
+    """The path of the schema that the answer has to have."""
     ignored: str
     """The names of unknown fields, as a header's value; mostly empty."""
     media: Sequence[MediaPart] = ()
@@ -145,9 +147,15 @@ def read_request(body: Mapping[str, Any], *, counts: bool = False) -> MessageReq
         params=params,
         thinking=_thinking(fields),
         shows_thinking=fields.thinking is None or fields.thinking.display != "omitted",
+        schema_path=_schema_path(fields),
         ignored=ignored.header,
         media=media,
     )
+
+
+def _schema_path(fields: MessageFields) -> str:
+    of_config = fields.output_config is not None and fields.output_config.format is not None
+    return ("output_config.format" if of_config else "output_format") + ".schema"
 
 
 def _params(fields: MessageFields) -> dict[str, object]:

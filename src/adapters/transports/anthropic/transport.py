@@ -14,7 +14,7 @@ from ....domain.access import Scope
 from ....domain.agents import AgentDirectory
 from ....domain.errors import InvalidRequest
 from ....domain.ports import WebClient
-from ....domain.runs import RunRequest, answer_format
+from ....domain.runs import SCHEMA_PARAM, RunRequest, answer_format
 from ....domain.services import Approvals, Gateway, TokenCounts
 from ..answering import (
     begin_run,
@@ -98,15 +98,15 @@ class _Endpoint:
         waits = waits_for_approval(context.headers) or answer_format(read.params) is not None
         with _paths_of(read, asked):
             begun = await begin_run(self._gateway, self._approvals, context, asked, waits=waits)
-        head = head_of(begun.run, read.model)
-        context.log_fields |= {"stream": read.stream, "model": read.model}
-        if not read.stream:
-            answer = await collect(begun.events, context, begun.pause)
-            return _json(message(head, answer, extras))
-        frames = Frames(
-            head, numbered=begun.continues, extras=extras, request_id=context.request_id
-        )
-        return await streamed(begun.feed(frames, context, settings), context)
+            head = head_of(begun.run, read.model)
+            context.log_fields |= {"stream": read.stream, "model": read.model}
+            if not read.stream:
+                answer = await collect(begun.events, context, begun.pause)
+                return _json(message(head, answer, extras))
+            frames = Frames(
+                head, numbered=begun.continues, extras=extras, request_id=context.request_id
+            )
+            return await streamed(begun.feed(frames, context, settings), context)
 
     async def count(self) -> Response:
         context = current()
@@ -145,11 +145,15 @@ class _Endpoint:
 
 @contextmanager
 def _paths_of(read: MessageRequest, asked: RunRequest) -> Iterator[None]:
-    """Names the block of the request in the error for a result without a call."""
+    """Names the request's own fields in errors of the domain, which has other names for them."""
     try:
         yield
     except InvalidRequest as error:
-        found = _RESULT.fullmatch(error.param or "")
+        param = error.param or ""
+        if param == SCHEMA_PARAM:
+            problem = f"`{read.schema_path}`: {error.message}"
+            raise InvalidRequest(problem, param=read.schema_path) from None
+        found = _RESULT.fullmatch(param)
         if found is None:
             raise
         call_id = asked.messages[int(found[1])].tool_call_id or ""
