@@ -14,7 +14,7 @@ from tests.clients.installed import ADDRESS, NODE_MODULES, PROJECT, PYTHON, gate
 from tests.clients.scripted import GREETING
 from tests.clients.test_llmprobe import sensible
 from tests.clients.test_recipes import blocks
-from tests.fakes.behaviours import Exchange, answer
+from tests.fakes.behaviours import Exchange, answer, fail
 
 PAGE = (PROJECT / "docs" / "messages.md").read_text("utf-8")
 BLOCKS = dict(re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
@@ -57,6 +57,52 @@ async def test_a_program_in_javascript(tmp_path: Path, language: str, lines: lis
 
     assert (status, printed.splitlines()) == (0, lines)
     assert len(provider.requests) == 3
+
+
+ERRORS = """
+import os
+
+import anthropic
+
+key = os.environ["OPENSOUL_GATEWAY_TOKEN"]
+hello = [{"role": "user", "content": "Hello"}]
+
+
+def ask(model="opensoul", key=key, **fields):
+    with anthropic.Anthropic(base_url="ADDRESS", api_key=key, max_retries=0) as client:
+        try:
+            client.messages.create(model=model, max_tokens=9, messages=hello, **fields)
+        except anthropic.APIStatusError as error:
+            print(type(error).__name__, error.status_code, error.request_id is not None)
+
+
+ask(model="gpt-5")
+ask(key="wrong")
+ask(system=3)
+ask()
+ask(stream=True)
+"""
+
+
+@pytest.mark.e2e
+async def test_the_library_raises_its_typed_errors(tmp_path: Path) -> None:
+    require(PYTHON)
+    busy = fail(429, {"error": {"message": "Slow down."}}, {"Retry-After": "1"})
+    async with gateway(tmp_path, busy, gateway=GATEWAY) as (served, _):
+        program = tmp_path / "program.py"
+        program.write_text(ERRORS.replace("ADDRESS", served.url))
+        status, printed = await run(tmp_path, [PYTHON / "python", program])
+
+    assert (status, printed.splitlines()) == (
+        0,
+        [
+            "NotFoundError 404 True",
+            "AuthenticationError 401 True",
+            "BadRequestError 400 True",
+            "RateLimitError 429 True",
+            "RateLimitError 429 True",
+        ],
+    )
 
 
 @pytest.mark.e2e
