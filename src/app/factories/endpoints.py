@@ -7,7 +7,15 @@ from collections.abc import Callable
 from ...adapters.config import ConfigSource
 from ...adapters.mcp import McpToolbox
 from ...adapters.system.logging import LogRing
-from ...adapters.transports import RouteTable, Transport, a2a, health, mcp_server, openapi
+from ...adapters.transports import (
+    RouteTable,
+    Transport,
+    a2a,
+    anthropic,
+    health,
+    mcp_server,
+    openapi,
+)
 from ...adapters.transports import approvals as approvals_http
 from ...adapters.transports import runs as runs_http
 from ...adapters.transports import tool_calls as tool_calls_http
@@ -24,7 +32,15 @@ from ...domain.ports import (
     WebClient,
     Workspaces,
 )
-from ...domain.services import Approvals, Devices, Gateway, Keys, SessionService, ToolService
+from ...domain.services import (
+    Approvals,
+    Devices,
+    Gateway,
+    Keys,
+    SessionService,
+    TokenCounts,
+    ToolService,
+)
 from .. import plugins
 from ..readiness import Readiness
 
@@ -90,6 +106,7 @@ def transports(
     gateway: Gateway,
     approvals: Approvals,
     tool_service: ToolService,
+    token_counts: TokenCounts,
     control: ControlPlane,
     readiness: Readiness,
     web: WebClient,
@@ -102,6 +119,7 @@ def transports(
     every: list[Transport] = []
     own = [
         openai_chat.transport(gateway, approvals, web, started_at=clock()),
+        anthropic.transport(gateway, approvals, token_counts, web),
         runs_http.transport(gateway),
         a2a.transport(gateway, approvals, web),
         approvals_http.transport(approvals),

@@ -507,12 +507,12 @@ class Executor:
     ) -> Finished:
         live.committing = True
         if spec.command is not None:
-            return Finished(answered.stop, answered.usage, answered.model)
+            return answered.end
         # Another attempt may have begun: a turn that is stored decides how the Run has ended.
         if await self._queue.renew(self.owner, (live.claim,)):
             raise LeaseLost(f"The lease of run {spec.id!r} was lost.")
         await self._commit(live, spec, session_id, answered)
-        return Finished(answered.stop, answered.usage, answered.model)
+        return answered.end
 
     async def _commit(
         self, live: LiveRun, spec: RunSpec, session_id: str, answered: Answered

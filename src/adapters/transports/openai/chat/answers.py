@@ -30,7 +30,7 @@ from .....domain.runs import (
 from ...answering import Answer
 from ...http import Problem
 from ...http.json_text import dumps
-from .extras import Extras
+from ..common import Extras
 
 _DEFAULT = Extras()
 

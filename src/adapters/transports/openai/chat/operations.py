@@ -7,9 +7,8 @@ from typing import Any
 
 from ...answering import APPROVAL_HEADER, BINDING_HEADERS, RESUME_HEADERS
 from ...routes import SCHEMA_REF, json_content
-from ..common import CHOICE_SCHEMA, MESSAGES_SCHEMA, TOOLS_SCHEMA
+from ..common import CHOICE_SCHEMA, EXTRA_HEADERS, MESSAGES_SCHEMA, TOOLS_SCHEMA
 from . import examples
-from .extras import EXTRA_HEADERS
 from .request import Fields
 
 _STRING, _INTEGER, _NULL = {"type": "string"}, {"type": "integer"}, {"type": "null"}
