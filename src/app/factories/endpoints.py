@@ -23,6 +23,7 @@ from ...adapters.transports.control.dependencies import Dependencies
 from ...adapters.transports.control.handshake import Facts
 from ...adapters.transports.control.plane import ControlPlane
 from ...adapters.transports.openai import chat as openai_chat
+from ...adapters.transports.openai import responses as openai_responses
 from ...domain.ports import (
     Clock,
     ConfigFile,
@@ -120,6 +121,7 @@ def transports(
     own = [
         openai_chat.transport(gateway, approvals, web, started_at=clock()),
         anthropic.transport(gateway, approvals, token_counts, web),
+        openai_responses.transport(gateway, approvals, web, clock=clock),
         runs_http.transport(gateway),
         a2a.transport(gateway, approvals, web),
         approvals_http.transport(approvals),
