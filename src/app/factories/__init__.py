@@ -30,6 +30,7 @@ from .execution import (
     responses,
     session_service,
     signals,
+    token_counts,
 )
 from .persistence import (
     catalog,
@@ -103,6 +104,7 @@ __all__ = [
     "stored_approvals",
     "stored_responses",
     "system_prompts",
+    "token_counts",
     "token_file",
     "tool_service",
     "toolbox",

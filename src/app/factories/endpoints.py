@@ -7,7 +7,15 @@ from collections.abc import Callable
 from ...adapters.config import ConfigSource
 from ...adapters.mcp import McpToolbox
 from ...adapters.system.logging import LogRing
-from ...adapters.transports import RouteTable, Transport, a2a, health, mcp_server, openapi
+from ...adapters.transports import (
+    RouteTable,
+    Transport,
+    a2a,
+    anthropic,
+    health,
+    mcp_server,
+    openapi,
+)
 from ...adapters.transports import approvals as approvals_http
 from ...adapters.transports import runs as runs_http
 from ...adapters.transports import tool_calls as tool_calls_http
@@ -33,6 +41,7 @@ from ...domain.services import (
     Keys,
     Responses,
     SessionService,
+    TokenCounts,
     ToolService,
 )
 from .. import plugins
@@ -101,6 +110,7 @@ def transports(
     approvals: Approvals,
     responses: Responses,
     tool_service: ToolService,
+    token_counts: TokenCounts,
     control: ControlPlane,
     readiness: Readiness,
     web: WebClient,
@@ -113,6 +123,7 @@ def transports(
     every: list[Transport] = []
     own = [
         openai_chat.transport(gateway, approvals, web, started_at=clock()),
+        anthropic.transport(gateway, approvals, token_counts, web),
         openai_responses.transport(gateway, approvals, responses, web, clock=clock),
         openai_conversations.transport(gateway, responses, clock=clock),
         runs_http.transport(gateway),

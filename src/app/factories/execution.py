@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from ...adapters.persistence.memory import MemoryRunEvents
 from ...adapters.persistence.queue import Lanes, LocalQueue
 from ...adapters.persistence.sqlite.runs import SqliteRunEvents
-from ...domain.execution import Compactor, Executor, Generations, ModelRouter
+from ...domain.execution import Compactor, Executor, Generations, ModelRouter, TurnLoop
 from ...domain.ports import (
     AgentRunner,
     ApprovalBook,
@@ -29,6 +29,7 @@ from ...domain.services import (
     Quotas,
     Responses,
     SessionService,
+    TokenCounts,
 )
 from ..late import Late
 
@@ -186,3 +187,7 @@ def agent_sessions(
         run_events=run_events,
         settings=settings,
     )
+
+
+def token_counts(gateway: Gateway, native: TurnLoop) -> TokenCounts:
+    return TokenCounts(gateway=gateway, native=native)

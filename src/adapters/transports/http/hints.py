@@ -24,9 +24,10 @@ _RESPONSES = (
     f"true. {_BASE_URL} Otherwise use chat completions ({_CHAT}). {_CHAT_INSTEAD}"
 )
 _MESSAGES = (
-    "Anthropic's Messages API is not served; use an OpenAI client with chat completions "
-    f"({_CHAT}). AI SDK: `createOpenAICompatible`; LangChain: `ChatOpenAI`; promptfoo: "
-    "`openai:chat:opensoul`; LiteLLM: model `openai/opensoul`."
+    "Of Anthropic's API only POST /v1/messages and POST /v1/messages/count_tokens are served. Set "
+    "the client's base URL to the Gateway's address, without `/v1` at its end; for "
+    "`@ai-sdk/anthropic` with it. Chat completions are at "
+    f"{_CHAT}."
 )
 _COMPLETIONS = (
     f"Completions of a plain prompt are not served; use chat completions ({_CHAT}). LangChain: "

@@ -22,7 +22,14 @@ from ..routes import RouteTable, Switch, Transport
 from . import cors
 from .bodies import BoundedBody
 from .context import current
-from .errors import INTERNAL_ERROR, HttpRejection, Problem, answer, problem_of
+from .errors import (
+    INTERNAL_ERROR,
+    HttpRejection,
+    Problem,
+    answer,
+    anthropic_answer,
+    problem_of,
+)
 from .hints import (
     expects_anthropic,
     hint_for,
@@ -197,4 +204,7 @@ def _answer(problem: Problem) -> Response:
     context.reported(problem)
     context.discarding = True
     request.body.clear()
-    return answer(problem, anthropic=expects_anthropic(request.path))
+    if expects_anthropic(request.path):
+        context.response_headers["request-id"] = context.request_id
+        return anthropic_answer(problem, context.request_id)
+    return answer(problem)
