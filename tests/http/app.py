@@ -25,6 +25,7 @@ from opensoul.adapters.transports import RouteTable, Transport, anthropic, healt
 from opensoul.adapters.transports import runs as runs_http
 from opensoul.adapters.transports.http import install
 from opensoul.adapters.transports.openai import chat as openai_chat
+from opensoul.adapters.transports.openai import conversations as openai_conversations
 from opensoul.adapters.transports.openai import responses as openai_responses
 from opensoul.adapters.web import GuardedClient
 from opensoul.app.server import hypercorn as our_hypercorn
@@ -227,6 +228,7 @@ class Harness:
             openai_responses.transport(
                 self.gateway, self.approvals, self.responses, GuardedClient(), clock=time.time
             ),
+            openai_conversations.transport(self.gateway, self.responses, clock=time.time),
             runs_http.transport(self.gateway),
             health.transport(self.check),
             openapi.transport(lambda: RouteTable(self.transports)),

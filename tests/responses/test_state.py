@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ import pytest
 
 from tests.app.keyed import created, provider
 from tests.app.serving import Served, serving
+from tests.approvals.office import ARGUMENTS, calls, open_office
 from tests.fakes.behaviours import answer, fail
 from tests.fakes.provider import FakeProvider
 
-from .stateful import call, content, frames, refused, respond, said
+from .stateful import ENDPOINTS, call, content, frames, refused, respond, said
 
 __all__ = ["provider"]
 TOOL = {"type": "function", "name": "weather", "parameters": {"type": "object"}}
@@ -366,3 +368,43 @@ async def test_a_response_in_the_background_outlives_a_restart(
         assert events[-1]["type"] == "response.completed"
         await respond(served, "two", previous_response_id=begun["id"])
         assert said(provider.requests[-1]) == ["one", "Hello!", "two"]
+
+
+async def test_outputs_go_on_after_a_restart(tmp_path: Path, provider: FakeProvider) -> None:
+    provider.will(answer("I look.", tool_calls=[CALL], finish_reason="tool_calls"))
+    async with serving(tmp_path, content(provider)) as served:
+        first = await respond(served, "Is it sunny?", tools=[TOOL])
+    called = first["output"][-1]["call_id"]
+    output = {"type": "function_call_output", "call_id": called, "output": "yes"}
+    async with serving(tmp_path, content(provider)) as served:
+        second = await respond(served, [output], previous_response_id=first["id"], tools=[TOOL])
+
+    assert said(provider.requests[-1]) == ["Is it sunny?", "I look.", "yes"]
+    assert second["output"][0]["content"][0]["text"] == "Hello!"
+
+
+async def test_an_output_without_its_call_is_refused(served: Served) -> None:
+    first = await respond(served, "one")
+    output = {"type": "function_call_output", "call_id": "call_none", "output": "yes"}
+
+    await refused(served, 400, [output], previous_response_id=first["id"])
+
+
+async def test_a_response_that_waits_is_decided_by_the_next_message(
+    tmp_path: Path, provider: FakeProvider
+) -> None:
+    gateway = {"http": {"endpoints": ENDPOINTS}}
+    async with open_office(tmp_path, provider, sections={"gateway": gateway}) as office:
+        provider.will(calls(), answer("It is sent."), answer("You are welcome."))
+        first = await respond(office.served, "Send it.", model="opensoul/guide")
+        (code,) = re.findall(r"^approve (\S+)$", first["output"][0]["content"][0]["text"], re.M)
+        path = f"/v1/responses/{first['id']}"
+        assert (await call(office.served, "GET", path))[1]["status"] == "in_progress"
+
+        second = await respond(office.served, f"approve {code}", previous_response_id=first["id"])
+
+        assert second["id"] == first["id"]
+        assert office.courier.sent == [ARGUMENTS]
+        assert (await call(office.served, "GET", path))[1]["status"] == "completed"
+        await respond(office.served, "Thanks.", previous_response_id=first["id"])
+        assert said(provider.requests[-1])[-2:] == ["It is sent.", "Thanks."]

@@ -287,7 +287,7 @@ class Executor:
             if self._unkept:  # The history of this Run may be among them.
                 await self._keep_unkept()
             session_id, context, live.history = await self._bind_history(context, runner, live.turn)
-            if live.turn is None and not spec.one_off:
+            if live.turn is None and not spec.is_alone:
                 context = await self._with_steps(context)
             live.spec, live.session_id = context.spec, session_id
             if (archive := self._archive(live, session_id, context)) is not None:
@@ -411,7 +411,7 @@ class Executor:
         """The same for a Run with steps, which adds to the transcript that it began with."""
         spec = replace(context.spec, messages=turn.question)
         context = replace(context, spec=spec, stored=Journal(turn.question, turn.steps))
-        if spec.one_off and not spec.after_run:
+        if spec.is_alone:
             return turn.session_id, self._set_up(context, NOTHING_CHOSEN), None
         chars = context.agent.max_result_chars
         budget = runner.history_budget(context)
@@ -551,9 +551,7 @@ class Executor:
         hands_out = answered.stop is StopReason.TOOL_CALLS
         if live.turn is None and not hands_out and _is_temporary(spec):
             return
-        question = spec.messages
-        if spec.one_off and not spec.after_run:
-            question = without_resent_pictures(question)
+        question = without_resent_pictures(spec.messages) if spec.is_alone else spec.messages
         turn = Turn(
             key=spec.session_key,
             session_id=session_id or self._new_id(),

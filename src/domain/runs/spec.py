@@ -137,6 +137,11 @@ class RunSpec:
     """How many calls of the agent's own tools the client allows, beside the agent's limit."""
 
     @property
+    def is_alone(self) -> bool:
+        """It follows nothing that is stored: its messages are the whole conversation."""
+        return self.one_off and not self.after_run
+
+    @property
     def principal(self) -> Principal:
         """For whom its tools act. A Run that an earlier release has stored may do nothing in the
         Gateway."""

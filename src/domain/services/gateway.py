@@ -394,11 +394,7 @@ class Gateway:
         if principal.agents is not None:
             settings = replace(settings, agents=self.directory(principal))
         spec = make_spec(request, settings, run_id=run_id, principal=principal, at=self._clock())
-        if (
-            spec.one_off
-            and not spec.after_run
-            and any(message.role is Role.TOOL for message in spec.messages)
-        ):
+        if spec.is_alone and any(message.role is Role.TOOL for message in spec.messages):
             messages = await self._stored_calls.completed(
                 spec.messages, agent_id=spec.agent_id, principal=principal
             )
