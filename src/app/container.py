@@ -34,6 +34,7 @@ from ..adapters.tools import BuiltinTools, SchemaValidator, SessionTools, schema
 from ..adapters.transports import Transport
 from ..adapters.transports.control.handshake import Facts
 from ..adapters.transports.control.plane import ControlPlane
+from ..adapters.transports.model_server import ModelServer
 from ..adapters.web import GuardedClient
 from ..domain.execution import Executor, Generations, ModelRouter, SystemPrompts, TurnLoop
 from ..domain.models import Cooldowns
@@ -182,7 +183,10 @@ class Container(DeclarativeContainer):
         monotonic,
     )
     echo: Provider[AgentRunner] = Singleton(EchoRunner)
-    python_agents: Provider[PythonAgents] = Singleton(making.python_agents, find_plugins)
+    model_server: Provider[ModelServer] = Singleton(making.model_server, router, settings, web)
+    python_agents: Provider[PythonAgents] = Singleton(
+        making.python_agents, find_plugins, model_server
+    )
     python: Provider[AgentRunner] = Singleton(
         making.python, python_agents, approval_book, compile_schema, clock
     )
@@ -304,6 +308,7 @@ class Container(DeclarativeContainer):
         tool_service,
         prepare,
         python_agents,
+        model_server,
         readiness,
         supervisor,
         configure_logging,

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from ..adapters.python_agents import PythonAgents
 from ..adapters.transports import Transport
 from ..adapters.transports.control.broadcast import HEALTH_SECONDS, TICK_SECONDS
+from ..adapters.transports.model_server import ModelServer
 from ..domain.errors import ModelFailed, StoreFailed
 from ..domain.execution import Executor
 from ..domain.models import ModelTarget
@@ -93,6 +94,7 @@ class Lifecycle:
         tools: ToolService,
         prepare: Mapping[str, Prepare],
         python_agents: PythonAgents,
+        model_server: ModelServer,
         readiness: Readiness,
         supervisor: Supervisor,
         configure_logging: ConfigureLogging,
@@ -117,6 +119,7 @@ class Lifecycle:
         self._tools = tools
         self._prepare = prepare
         self._python_agents = python_agents
+        self._model_server = model_server
         self._readiness = readiness
         self._supervisor = supervisor
         self._configure_logging = configure_logging
@@ -183,6 +186,7 @@ class Lifecycle:
             for client in self._models.values():
                 stack.push_async_callback(client.close)
             stack.push_async_callback(self._toolbox.close)
+            stack.push_async_callback(self._model_server.close)
             stack.push_async_callback(self._python_agents.close)
             self._begin_tasks()
             stack.push_async_callback(self._end_tasks)

@@ -8,6 +8,7 @@ compares their types.
 from .agents import (
     commands,
     knowledge,
+    model_server,
     native,
     python,
     python_agents,
@@ -78,6 +79,7 @@ __all__ = [
     "lock",
     "log_bounds",
     "mcp",
+    "model_server",
     "models",
     "native",
     "prepare",

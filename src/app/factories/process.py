@@ -13,6 +13,7 @@ from ...adapters.python_agents import PythonAgents
 from ...adapters.system.logging import LogBounds, LogRing, configure
 from ...adapters.transports.control.handshake import Facts
 from ...adapters.transports.control.plane import ControlPlane
+from ...adapters.transports.model_server import ModelServer
 from ...domain.execution import Executor
 from ...domain.ports import (
     Clock,
@@ -78,6 +79,7 @@ def lifecycle(
     tool_service: ToolService,
     prepare: Mapping[str, Prepare],
     python_agents: PythonAgents,
+    model_server: ModelServer,
     readiness: Readiness,
     supervisor: Supervisor,
     configure_logging: ConfigureLogging,
@@ -103,6 +105,7 @@ def lifecycle(
         tools=tool_service,
         prepare=prepare,
         python_agents=python_agents,
+        model_server=model_server,
         readiness=readiness,
         supervisor=supervisor,
         configure_logging=configure_logging,

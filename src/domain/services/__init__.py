@@ -15,6 +15,7 @@ from .chat_commands import CommandRunner
 from .devices import EXPIRY_SECONDS, Devices
 from .gateway import MAX_RUNS_LISTED, Events, Following, Gateway
 from .keys import Keys, NewKey
+from .model_calls import ModelCalls
 from .quotas import Allowance, Allowances, Quotas
 from .sessions import SessionService
 from .submissions import run_id_of_key
@@ -43,6 +44,7 @@ __all__ = [
     "Gateway",
     "Keys",
     "Measures",
+    "ModelCalls",
     "NewKey",
     "Outcome",
     "OutcomeStatus",
