@@ -55,6 +55,7 @@ from ..adapters.transports.control.dependencies import Dependencies
 from ..adapters.transports.control.handshake import Facts
 from ..adapters.transports.control.plane import ControlPlane
 from ..adapters.transports.openai import chat as openai_chat
+from ..adapters.transports.openai import completions as openai_completions
 from ..domain.execution import (
     COMMAND_RUNNER,
     Compactor,
@@ -735,6 +736,7 @@ def transports(
     every: list[Transport] = []
     own = [
         openai_chat.transport(gateway, approvals, web, started_at=clock()),
+        openai_completions.transport(gateway, approvals),
         runs_http.transport(gateway),
         approvals_http.transport(approvals),
         tool_calls_http.transport(tool_service),

@@ -25,6 +25,7 @@ from opensoul.adapters.transports import RouteTable, Transport, health, openapi
 from opensoul.adapters.transports import runs as runs_http
 from opensoul.adapters.transports.http import install
 from opensoul.adapters.transports.openai import chat as openai_chat
+from opensoul.adapters.transports.openai import completions as openai_completions
 from opensoul.adapters.web import GuardedClient
 from opensoul.app.server import hypercorn as our_hypercorn
 from opensoul.domain.access import ALL_SCOPES, Credential, Principal
@@ -52,7 +53,13 @@ from opensoul.domain.runs.spec import RunRequest, RunSpec
 from opensoul.domain.services import Approvals
 from opensoul.domain.services.access import Access
 from opensoul.domain.services.gateway import Gateway
-from opensoul.domain.settings import AuthMode, AuthSettings, ChatEndpointSettings, Settings
+from opensoul.domain.settings import (
+    AuthMode,
+    AuthSettings,
+    ChatEndpointSettings,
+    EndpointSettings,
+    Settings,
+)
 
 TOKEN = "secret"
 STARTED_AT = 1_700_000_000.5
@@ -146,6 +153,7 @@ def some_settings() -> Settings:
         agents=AgentDirectory(agents, "main"),
         auth=AuthSettings(AuthMode.TOKEN, Secret(TOKEN)),
         chat=ChatEndpointSettings(enabled=True),
+        endpoints=EndpointSettings(completions=True),
     )
 
 
@@ -209,6 +217,7 @@ class Harness:
             openai_chat.transport(
                 self.gateway, self.approvals, GuardedClient(), started_at=STARTED_AT
             ),
+            openai_completions.transport(self.gateway, self.approvals),
             runs_http.transport(self.gateway),
             health.transport(self.check),
             openapi.transport(lambda: RouteTable(self.transports)),

@@ -13,7 +13,7 @@ from .approvals import (
     without_decisions,
 )
 from .begin import BegunRun, begin_run, run_request_of
-from .headers import BINDING_HEADERS, SESSION_HINT, ignored_names
+from .headers import ANSWER_HEADERS, BINDING_HEADERS, SESSION_HINT, ignored_names
 from .parameters import Parameters, read_fields
 from .resuming import (
     RESUME_HEADERS,
@@ -25,6 +25,7 @@ from .resuming import (
 from .runs import EVENT_STREAM, Answer, Feed, RunFrames, collect, start_run, streamed
 
 __all__ = [
+    "ANSWER_HEADERS",
     "APPROVAL_HEADER",
     "BINDING_HEADERS",
     "EVENT_STREAM",

@@ -25,15 +25,20 @@ _MESSAGES = (
     "`openai:chat:opensoul`; LiteLLM: model `openai/opensoul`."
 )
 _COMPLETIONS = (
-    f"Completions of a plain prompt are not served; use chat completions ({_CHAT}). LangChain: "
-    "`ChatOpenAI` in place of `OpenAI`; LlamaIndex: `OpenAILike(is_chat_model=True)`; LiteLLM: "
-    "model `openai/opensoul`; promptfoo: `openai:chat:opensoul`."
+    "Completions of a plain prompt are at POST /v1/completions, where "
+    "gateway.http.endpoints.completions.enabled is true; otherwise use chat completions "
+    f"({_CHAT}). LangChain: `ChatOpenAI` in place of `OpenAI`; LlamaIndex: "
+    "`OpenAILike(is_chat_model=True)`; LiteLLM: model `openai/opensoul`; promptfoo: "
+    "`openai:chat:opensoul`."
 )
 _EMBEDDINGS = (
     "Embeddings are not served: agents answer with text. Configure another provider for the "
     f"client's embedding model; chat completions are at {_CHAT}."
 )
-_OTHER_OPENAI = f"Of OpenAI's API only {_CHAT} and GET /v1/models are served."
+_OTHER_OPENAI = (
+    f"Of OpenAI's API only {_CHAT}, GET /v1/models, and what gateway.http.endpoints switches on "
+    "are served."
+)
 _OLLAMA = (
     "Ollama's API is not served. Choose the client's OpenAI-compatible provider: chat completions "
     f"are at {_CHAT}. {_BASE_URL}"

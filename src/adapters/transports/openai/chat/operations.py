@@ -5,31 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ...answering import APPROVAL_HEADER, BINDING_HEADERS, RESUME_HEADERS
+from ...answering import ANSWER_HEADERS, APPROVAL_HEADER, BINDING_HEADERS, RESUME_HEADERS
 from ...routes import SCHEMA_REF, json_content
-from ..common import CHOICE_SCHEMA, MESSAGES_SCHEMA, TOOLS_SCHEMA
+from ...routes import object_schema as _object
+from ..common import CHOICE_SCHEMA, MESSAGES_SCHEMA, TOOLS_SCHEMA, USAGE_SCHEMA
 from . import examples
 from .extras import EXTRA_HEADERS
 from .request import Fields
 
 _STRING, _INTEGER, _NULL = {"type": "string"}, {"type": "integer"}, {"type": "null"}
-
-
-def _object(optional: Mapping[str, Any], **required: Any) -> dict[str, Any]:
-    needed = {"required": list(required)} if required else {}
-    return {"type": "object", **needed, "properties": {**required, **optional}}
-
-
-_USAGE = _object(
-    {
-        "prompt_tokens_details": _object({"cached_tokens": _INTEGER}),
-        "completion_tokens_details": _object({"reasoning_tokens": _INTEGER}),
-        "estimated": {"type": "boolean"},
-    },
-    prompt_tokens=_INTEGER,
-    completion_tokens=_INTEGER,
-    total_tokens=_INTEGER,
-)
 _FUNCTION = _object({}, name=_STRING, arguments=_STRING)
 _CALL = _object({}, id=_STRING, type={"const": "function"}, function=_FUNCTION)
 _FINISH_REASONS = ["stop", "length", "tool_calls", "content_filter", "function_call"]
@@ -57,7 +41,7 @@ _COMPLETION = _object(
     created=_INTEGER,
     model=_STRING,
     choices={"type": "array", "items": _CHOICE},
-    usage=_USAGE,
+    usage=USAGE_SCHEMA,
 )
 _DELTA = _object(
     {
@@ -85,7 +69,7 @@ _TOOL = _object(
     status={"enum": ["started", "progress", "finished", "failed"]},
 )
 _CHUNK = _object(
-    {"usage": {"anyOf": [_USAGE, _NULL]}, "tool": _TOOL},
+    {"usage": {"anyOf": [USAGE_SCHEMA, _NULL]}, "tool": _TOOL},
     id=_STRING,
     object={"const": "chat.completion.chunk"},
     created=_INTEGER,
@@ -105,17 +89,6 @@ _STREAM = {
     "an event with an Error, and nothing follows it. Comments keep the connection open. Events "
     "named `opensoul.tool`, with `tool` in their chunk, are sent where a request asks for them.",
     "$defs": {"ChatCompletionChunk": _CHUNK},
-}
-_HEADERS = {
-    name: {"description": text, "schema": _STRING}
-    for name, text in (
-        ("x-opensoul-agent-id", "The agent that answers."),
-        ("x-opensoul-session-key", "The session of the conversation."),
-        ("x-opensoul-session-bound-by", "The part of the request that the session was found by."),
-        ("x-opensoul-side-task", "The kind of a side task, such as `title`."),
-        ("x-opensoul-run-id", "The run."),
-        ("x-opensoul-ignored", "Fields and headers of the request that have no effect."),
-    )
 }
 _MODEL = _object(
     {"description": _STRING},
@@ -160,7 +133,7 @@ def create() -> Mapping[str, Any]:
         "responses": {
             "200": {
                 "description": "The answer; with `stream`, as server-sent events.",
-                "headers": _HEADERS,
+                "headers": ANSWER_HEADERS,
                 "content": {**whole, "text/event-stream": streamed},
             }
         },

@@ -2,7 +2,9 @@
 
 from .messages import MESSAGES_SCHEMA, read_messages
 from .models import DEFAULT_MODEL, model_list, model_object
+from .streams import Stop, StreamOptions, wants_usage
 from .tools import CHOICE_SCHEMA, TOOL_FIELDS, TOOLS_SCHEMA, ReadTools, read_tools
+from .usage import USAGE_SCHEMA, usage_object
 
 __all__ = [
     "CHOICE_SCHEMA",
@@ -10,9 +12,14 @@ __all__ = [
     "MESSAGES_SCHEMA",
     "TOOLS_SCHEMA",
     "TOOL_FIELDS",
+    "USAGE_SCHEMA",
     "ReadTools",
+    "Stop",
+    "StreamOptions",
     "model_list",
     "model_object",
     "read_messages",
     "read_tools",
+    "usage_object",
+    "wants_usage",
 ]
