@@ -117,7 +117,7 @@ async def test_the_reason_for_the_end(
 
 
 async def test_parameters_reach_the_model(gateway: Harness, client: Client) -> None:
-    parameters = {
+    parameters: dict[str, Any] = {
         "max_tokens": 5,
         "temperature": 0.5,
         "top_p": 0.5,
@@ -127,7 +127,7 @@ async def test_parameters_reach_the_model(gateway: Harness, client: Client) -> N
         "frequency_penalty": -1,
         "logit_bias": {"50256": -100},
     }
-    neutral = {"n": 1, "best_of": 1, "logprobs": None, "suffix": "", "tools": []}
+    neutral: dict[str, Any] = {"n": 1, "best_of": 1, "logprobs": None, "suffix": "", "tools": []}
     reply = await complete(client, **parameters, **neutral)
 
     assert reply.status == 200
