@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
+import pkgutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import UnionType
@@ -166,8 +168,9 @@ def test_every_factory_is_used_by_the_part_of_its_name() -> None:
     }
     defined = {
         name
-        for name, made in vars(factories).items()
-        if inspect.isfunction(made) and made.__module__ == factories.__name__
+        for module in pkgutil.iter_modules(factories.__path__, f"{factories.__name__}.")
+        for name, made in vars(importlib.import_module(module.name)).items()
+        if inspect.isfunction(made) and made.__module__ == module.name
     }
     assert defined - used == {"generated_token"}
 

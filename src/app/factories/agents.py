@@ -1,0 +1,76 @@
+"""The runners, and the prompts of agents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ...adapters.config import Locations
+from ...adapters.tools import WorkspaceKnowledge
+from ...domain.execution import COMMAND_RUNNER, ModelRouter, SystemPrompts, TurnLoop
+from ...domain.ports import (
+    AgentRunner,
+    ApprovalBook,
+    Clock,
+    CurrentSettings,
+    KnowledgeSource,
+    RunQueue,
+    RunSignals,
+    Toolbox,
+)
+from ...domain.runs import CompileSchema, Validate
+from ...domain.services import ActiveRuns, Approvals, CommandRunner, SessionService
+from .. import plugins
+
+
+def knowledge(locations: Locations) -> KnowledgeSource:
+    return WorkspaceKnowledge(str(locations.skills_path))
+
+
+def system_prompts(knowledge: KnowledgeSource, clock: Clock) -> SystemPrompts:
+    return SystemPrompts(knowledge, clock=clock)
+
+
+def native(
+    router: ModelRouter,
+    toolbox: Toolbox,
+    approval_book: ApprovalBook,
+    validate: Validate,
+    compile_schema: CompileSchema,
+    system_prompts: SystemPrompts,
+    clock: Clock,
+    monotonic: Clock,
+) -> AgentRunner:
+    return TurnLoop(
+        router,
+        toolbox,
+        approval_book,
+        clock=clock,
+        monotonic=monotonic,
+        prompts=system_prompts,
+        validate=validate,
+        compile_schema=compile_schema,
+    )
+
+
+def commands(
+    settings: CurrentSettings,
+    session_service: SessionService,
+    queue: RunQueue,
+    signals: RunSignals,
+    approvals: Approvals,
+    toolbox: Toolbox,
+) -> AgentRunner:
+    return CommandRunner(
+        settings=settings,
+        session_service=session_service,
+        active_runs=ActiveRuns(queue, signals),
+        approvals=approvals,
+        toolbox=toolbox,
+    )
+
+
+def runners(
+    native: AgentRunner, echo: AgentRunner, commands: AgentRunner, find_plugins: plugins.Find
+) -> Mapping[str, AgentRunner]:
+    """The runners by name; a new one is one line here and one in plugins.BUILT_IN_RUNNERS."""
+    return plugins.Runners({"native": native, "echo": echo, COMMAND_RUNNER: commands}, find_plugins)

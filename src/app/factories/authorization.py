@@ -1,0 +1,50 @@
+"""Authentication and limits: devices, keys, quotas."""
+
+from __future__ import annotations
+
+from ...adapters.persistence.memory import MemoryLimits
+from ...adapters.system.signatures import verify_signature
+from ...domain.ports import Clock, CurrentSettings, DeviceBook, KeyBook, Limits, RunEvents
+from ...domain.services import Access, Devices, Keys, Quotas
+from .. import plugins
+
+
+def access(
+    settings: CurrentSettings,
+    limits: Limits,
+    devices: Devices,
+    keys: Keys,
+    find_plugins: plugins.Find,
+) -> Access:
+    named = plugins.authenticators(settings().authenticators, find_plugins)
+    return Access(settings=settings, limits=limits, devices=devices, keys=keys, plugins=named)
+
+
+def devices(device_book: DeviceBook, clock: Clock) -> Devices:
+    return Devices(book=device_book, clock=clock, verify=verify_signature)
+
+
+def keys(key_book: KeyBook, settings: CurrentSettings, clock: Clock) -> Keys:
+    return Keys(book=key_book, settings=settings, clock=clock)
+
+
+def limits(monotonic: Clock) -> Limits:
+    return MemoryLimits(monotonic)
+
+
+def quotas(
+    keys: Keys,
+    key_book: KeyBook,
+    run_events: RunEvents,
+    settings: CurrentSettings,
+    clock: Clock,
+    monotonic: Clock,
+) -> Quotas:
+    return Quotas(
+        keys=keys,
+        book=key_book,
+        run_events=run_events,
+        settings=settings,
+        clock=clock,
+        monotonic=monotonic,
+    )

@@ -1,0 +1,113 @@
+"""The transports: HTTP routes and the WebSocket control plane."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ...adapters.config import ConfigSource
+from ...adapters.mcp import McpToolbox
+from ...adapters.system.logging import LogRing
+from ...adapters.transports import RouteTable, Transport, health, openapi
+from ...adapters.transports import approvals as approvals_http
+from ...adapters.transports import runs as runs_http
+from ...adapters.transports import tool_calls as tool_calls_http
+from ...adapters.transports.control.dependencies import Dependencies
+from ...adapters.transports.control.handshake import Facts
+from ...adapters.transports.control.plane import ControlPlane
+from ...adapters.transports.openai import chat as openai_chat
+from ...adapters.transports.openai import completions as openai_completions
+from ...domain.ports import (
+    Clock,
+    ConfigFile,
+    CurrentSettings,
+    NewId,
+    Sandbox,
+    WebClient,
+    Workspaces,
+)
+from ...domain.services import Approvals, Devices, Gateway, Keys, SessionService, ToolService
+from .. import plugins
+from ..readiness import Readiness
+
+
+def control(
+    gateway: Gateway,
+    session_service: SessionService,
+    approvals: Approvals,
+    devices: Devices,
+    keys: Keys,
+    tool_service: ToolService,
+    config_file: ConfigFile,
+    workspaces: Workspaces,
+    settings: CurrentSettings,
+    source: ConfigSource,
+    readiness: Readiness,
+    mcp: McpToolbox,
+    sandbox: Sandbox,
+    log_ring: LogRing,
+    stop_process: Callable[[], None],
+    facts: Facts,
+    clock: Clock,
+    new_id: NewId,
+) -> ControlPlane:
+    async def sandboxes() -> list[dict[str, object]]:
+        """The agents that have a sandbox, and whether it is available."""
+        found: list[dict[str, object]] = []
+        for agent in settings().agents:
+            if agent.sandbox.confines:
+                problem = await sandbox.problem(agent.sandbox, agent.workspace)
+                row = {"agentId": agent.id, "mode": agent.sandbox.mode.value}
+                shown = {"problem": problem} if problem else {}
+                found.append({**row, "available": not problem, **shown})
+        return found
+
+    store = settings().store
+    return ControlPlane(
+        Dependencies(
+            gateway=gateway,
+            session_service=session_service,
+            approvals=approvals,
+            devices=devices,
+            keys=keys,
+            tools=tool_service,
+            config=config_file,
+            applied=lambda: source.loaded.sha256,
+            workspaces=workspaces,
+            check=readiness.check,
+            read_log=log_ring.tail,
+            log_file=lambda: settings().logging.file,
+            stop=stop_process,
+            facts=facts,
+            tool_servers=lambda: [server.described() for server in mcp.health()],
+            sandboxes=sandboxes,
+            store="memory" if store.memory else store.path,
+            clock=clock,
+            new_id=new_id,
+        )
+    )
+
+
+def transports(
+    gateway: Gateway,
+    approvals: Approvals,
+    tool_service: ToolService,
+    control: ControlPlane,
+    readiness: Readiness,
+    web: WebClient,
+    clock: Clock,
+    settings: CurrentSettings,
+    find_plugins: plugins.Find,
+) -> list[Transport]:
+    every: list[Transport] = []
+    own = [
+        openai_chat.transport(gateway, approvals, web, started_at=clock()),
+        openai_completions.transport(gateway, approvals),
+        runs_http.transport(gateway),
+        approvals_http.transport(approvals),
+        tool_calls_http.transport(tool_service),
+        health.transport(readiness.check, readiness.degraded),
+        openapi.transport(lambda: RouteTable(every)),
+        control.transport(),
+    ]
+    every += plugins.with_transports(own, gateway, settings().transports, find_plugins)
+    return every

@@ -1,0 +1,161 @@
+"""Execution of runs: the queue, approvals, sessions, the executor, the gateway."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ...adapters.persistence.memory import MemoryRunEvents
+from ...adapters.persistence.queue import Lanes, LocalQueue
+from ...adapters.persistence.sqlite.runs import SqliteRunEvents
+from ...domain.execution import Compactor, Executor, Generations, ModelRouter
+from ...domain.ports import (
+    AgentRunner,
+    ApprovalBook,
+    Clock,
+    CurrentSettings,
+    NewId,
+    RunEvents,
+    RunQueue,
+    RunSignals,
+    SessionCatalog,
+    SessionStore,
+)
+from ...domain.services import Access, AgentSessions, Approvals, Gateway, Quotas, SessionService
+from ..late import Late
+
+
+def lanes(settings: CurrentSettings) -> Lanes:
+    return Lanes(lambda: settings().lanes)
+
+
+def local_queue(
+    run_log: MemoryRunEvents | SqliteRunEvents, lanes: Lanes, clock: Clock, monotonic: Clock
+) -> LocalQueue:
+    return LocalQueue(rows=run_log, lanes=lanes, clock=clock, steady=monotonic)
+
+
+def queue(local_queue: LocalQueue) -> RunQueue:
+    return local_queue
+
+
+def signals(local_queue: LocalQueue) -> RunSignals:
+    return local_queue
+
+
+def approvals(
+    stored_approvals: ApprovalBook,
+    queue: RunQueue,
+    signals: RunSignals,
+    run_events: RunEvents,
+    clock: Clock,
+) -> Approvals:
+    return Approvals(
+        book=stored_approvals, queue=queue, signals=signals, run_events=run_events, clock=clock
+    )
+
+
+def approval_book(approvals: Approvals) -> ApprovalBook:
+    """The book that runners request approvals with, so that clients are informed of them."""
+    return approvals.book
+
+
+def generations(settings: CurrentSettings) -> Generations:
+    return Generations(settings)
+
+
+def executor(
+    runners: Mapping[str, AgentRunner],
+    store: SessionStore,
+    catalog: SessionCatalog,
+    local_queue: LocalQueue,
+    run_events: RunEvents,
+    settings: CurrentSettings,
+    generations: Generations,
+    clock: Clock,
+    new_id: NewId,
+    quotas: Quotas,
+) -> Executor:
+    return Executor(
+        owner=new_id(),  # Of this process: an earlier process had another name.
+        runners=runners,
+        store=store,
+        catalog=catalog,
+        queue=local_queue,
+        signals=local_queue,
+        run_events=run_events,
+        settings=settings,
+        generations=generations,
+        clock=clock,
+        new_id=new_id,
+        lease=local_queue.lease,
+        on_stop=quotas.stopped,
+    )
+
+
+def gateway(
+    settings: CurrentSettings,
+    generations: Generations,
+    access: Access,
+    queue: RunQueue,
+    signals: RunSignals,
+    executor: Executor,
+    run_events: RunEvents,
+    catalog: SessionCatalog,
+    clock: Clock,
+    new_id: NewId,
+    late_gateway: Late[Gateway],
+    quotas: Quotas,
+) -> Gateway:
+    gateway = Gateway(
+        settings=settings,
+        generations=generations,
+        access=access,
+        queue=queue,
+        signals=signals,
+        executor=executor,
+        run_events=run_events,
+        catalog=catalog,
+        clock=clock,
+        new_id=new_id,
+        quotas=quotas,
+    )
+    late_gateway.bind(gateway)
+    return gateway
+
+
+def session_service(
+    settings: CurrentSettings,
+    store: SessionStore,
+    catalog: SessionCatalog,
+    queue: RunQueue,
+    router: ModelRouter,
+    clock: Clock,
+    new_id: NewId,
+) -> SessionService:
+    return SessionService(
+        settings=settings,
+        store=store,
+        catalog=catalog,
+        queue=queue,
+        compactor=Compactor(router, clock=clock),
+        clock=clock,
+        new_id=new_id,
+    )
+
+
+def agent_sessions(
+    late_gateway: Late[Gateway],
+    session_service: SessionService,
+    catalog: SessionCatalog,
+    queue: RunQueue,
+    run_events: RunEvents,
+    settings: CurrentSettings,
+) -> AgentSessions:
+    return AgentSessions(
+        gateway=late_gateway,
+        session_service=session_service,
+        catalog=catalog,
+        queue=queue,
+        run_events=run_events,
+        settings=settings,
+    )

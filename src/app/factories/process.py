@@ -1,0 +1,109 @@
+"""The process: logging, facts, readiness and lifecycle."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Mapping
+from functools import partial
+
+from ...adapters.config import ConfigSource, Locations, Overrides
+from ...adapters.system.logging import LogBounds, LogRing, configure
+from ...adapters.transports.control.handshake import Facts
+from ...adapters.transports.control.plane import ControlPlane
+from ...domain.execution import Executor
+from ...domain.ports import (
+    Clock,
+    CurrentSettings,
+    KeyBook,
+    ModelClient,
+    RunEvents,
+    SessionStore,
+    Toolbox,
+)
+from ...domain.services import Approvals, Devices, Gateway, Keys, Quotas, ToolService
+from ..lifecycle import Lifecycle, Lock, Prepare
+from ..readiness import Readiness
+from ..reloads import ConfigureLogging, Reloads
+from ..supervisor import Supervisor
+from ..version import version
+
+
+def configure_logging(
+    overrides: Overrides, log_ring: LogRing, log_bounds: LogBounds
+) -> ConfigureLogging:
+    return partial(configure, verbose=overrides.verbose, ring=log_ring, bounds=log_bounds)
+
+
+def log_bounds(monotonic: Clock) -> LogBounds:
+    return LogBounds(monotonic)
+
+
+def facts(locations: Locations, clock: Clock) -> Facts:
+    return Facts(
+        version=version(),
+        host=socket.gethostname(),
+        config_path=str(locations.config_path),
+        state_dir=str(locations.state_dir),
+        started_at=clock(),
+    )
+
+
+def stop_process() -> None:
+    """Send this process the signal that a supervisor would send."""
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def readiness(store: SessionStore, run_events: RunEvents, supervisor: Supervisor) -> Readiness:
+    return Readiness(store=store, run_events=run_events, supervisor=supervisor)
+
+
+def lifecycle(
+    gateway: Gateway,
+    settings: CurrentSettings,
+    lock: Lock,
+    store: SessionStore,
+    executor: Executor,
+    run_events: RunEvents,
+    devices: Devices,
+    keys: Keys,
+    key_book: KeyBook,
+    quotas: Quotas,
+    approvals: Approvals,
+    control: ControlPlane,
+    models: Mapping[str, ModelClient],
+    toolbox: Toolbox,
+    tool_service: ToolService,
+    prepare: Mapping[str, Prepare],
+    readiness: Readiness,
+    supervisor: Supervisor,
+    configure_logging: ConfigureLogging,
+    log_bounds: LogBounds,
+    reloads: Reloads,
+    source: ConfigSource,
+) -> Lifecycle:
+    return Lifecycle(
+        gateway=gateway,
+        settings=settings,
+        lock=lock,
+        store=store,
+        executor=executor,
+        run_events=run_events,
+        devices=devices,
+        keys=keys,
+        key_book=key_book,
+        quotas=quotas,
+        approvals=approvals,
+        control=control,
+        models=models,
+        toolbox=toolbox,
+        tools=tool_service,
+        prepare=prepare,
+        readiness=readiness,
+        supervisor=supervisor,
+        configure_logging=configure_logging,
+        summarise_log=log_bounds.summarise,
+        reloads=reloads,
+        watch=source.watch,
+    )
