@@ -43,6 +43,7 @@ from ..domain.ports import (
     ConfigFile,
     CurrentSettings,
     DeviceBook,
+    Embedder,
     KeyBook,
     KnowledgeSource,
     Limits,
@@ -64,6 +65,7 @@ from ..domain.services import (
     AgentSessions,
     Approvals,
     Devices,
+    EmbeddingService,
     Gateway,
     Keys,
     Quotas,
@@ -141,6 +143,7 @@ class Container(DeclarativeContainer):
     models: Provider[Mapping[str, ModelClient]] = Singleton(
         making.models, openai, anthropic, local, scripted
     )
+    embedders: Provider[Mapping[str, Embedder]] = Singleton(making.embedders)
     prepare: Provider[Mapping[str, Prepare]] = Singleton(making.prepare, local)
     cooldowns: Provider[Cooldowns] = Singleton(making.cooldowns, monotonic)
     router: Provider[ModelRouter] = Singleton(making.router, models, cooldowns)
@@ -226,6 +229,9 @@ class Container(DeclarativeContainer):
         late_gateway,
         quotas,
     )
+    embeddings: Provider[EmbeddingService] = Singleton(
+        making.embeddings, gateway, embedders, quotas
+    )
     tool_service: Provider[ToolService] = Singleton(
         making.tool_service,
         gateway,
@@ -268,6 +274,7 @@ class Container(DeclarativeContainer):
         gateway,
         approvals,
         tool_service,
+        embeddings,
         control,
         readiness,
         web,
@@ -290,6 +297,7 @@ class Container(DeclarativeContainer):
         approvals,
         control,
         models,
+        embedders,
         toolbox,
         tool_service,
         prepare,

@@ -13,7 +13,15 @@ from ..adapters.transports.control.broadcast import HEALTH_SECONDS, TICK_SECONDS
 from ..domain.errors import ModelFailed, StoreFailed
 from ..domain.execution import Executor
 from ..domain.models import ModelTarget
-from ..domain.ports import CurrentSettings, KeyBook, ModelClient, RunEvents, SessionStore, Toolbox
+from ..domain.ports import (
+    CurrentSettings,
+    Embedder,
+    KeyBook,
+    ModelClient,
+    RunEvents,
+    SessionStore,
+    Toolbox,
+)
 from ..domain.services import (
     CHECK_SECONDS,
     EXPIRY_SECONDS,
@@ -88,6 +96,7 @@ class Lifecycle:
         approvals: Approvals,
         control: Control,
         models: Mapping[str, ModelClient],
+        embedders: Mapping[str, Embedder],
         toolbox: Toolbox,
         tools: ToolService,
         prepare: Mapping[str, Prepare],
@@ -111,6 +120,7 @@ class Lifecycle:
         self._approvals = approvals
         self._control = control
         self._models = models
+        self._embedders = embedders
         self._toolbox = toolbox
         self._tools = tools
         self._prepare = prepare
@@ -179,6 +189,8 @@ class Lifecycle:
             # Nothing below fails: models and tasks that were closed are not opened again.
             for client in self._models.values():
                 stack.push_async_callback(client.close)
+            for embedder in self._embedders.values():
+                stack.push_async_callback(embedder.close)
             stack.push_async_callback(self._toolbox.close)
             self._begin_tasks()
             stack.push_async_callback(self._end_tasks)

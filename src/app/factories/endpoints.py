@@ -16,6 +16,7 @@ from ...adapters.transports.control.handshake import Facts
 from ...adapters.transports.control.plane import ControlPlane
 from ...adapters.transports.openai import chat as openai_chat
 from ...adapters.transports.openai import completions as openai_completions
+from ...adapters.transports.openai import embeddings as openai_embeddings
 from ...domain.ports import (
     Clock,
     ConfigFile,
@@ -25,7 +26,15 @@ from ...domain.ports import (
     WebClient,
     Workspaces,
 )
-from ...domain.services import Approvals, Devices, Gateway, Keys, SessionService, ToolService
+from ...domain.services import (
+    Approvals,
+    Devices,
+    EmbeddingService,
+    Gateway,
+    Keys,
+    SessionService,
+    ToolService,
+)
 from .. import plugins
 from ..readiness import Readiness
 
@@ -91,6 +100,7 @@ def transports(
     gateway: Gateway,
     approvals: Approvals,
     tool_service: ToolService,
+    embeddings: EmbeddingService,
     control: ControlPlane,
     readiness: Readiness,
     web: WebClient,
@@ -102,6 +112,7 @@ def transports(
     own = [
         openai_chat.transport(gateway, approvals, web, started_at=clock()),
         openai_completions.transport(gateway, approvals),
+        openai_embeddings.transport(embeddings),
         runs_http.transport(gateway),
         approvals_http.transport(approvals),
         tool_calls_http.transport(tool_service),

@@ -16,6 +16,7 @@ from ...domain.execution import Executor
 from ...domain.ports import (
     Clock,
     CurrentSettings,
+    Embedder,
     KeyBook,
     ModelClient,
     RunEvents,
@@ -73,6 +74,7 @@ def lifecycle(
     approvals: Approvals,
     control: ControlPlane,
     models: Mapping[str, ModelClient],
+    embedders: Mapping[str, Embedder],
     toolbox: Toolbox,
     tool_service: ToolService,
     prepare: Mapping[str, Prepare],
@@ -97,6 +99,7 @@ def lifecycle(
         approvals=approvals,
         control=control,
         models=models,
+        embedders=embedders,
         toolbox=toolbox,
         tools=tool_service,
         prepare=prepare,

@@ -13,7 +13,7 @@ from .approvals import (
     without_decisions,
 )
 from .begin import BegunRun, begin_run, run_request_of
-from .headers import ANSWER_HEADERS, BINDING_HEADERS, SESSION_HINT, ignored_names
+from .headers import ANSWER_HEADERS, BINDING_HEADERS, SESSION_HINT, ignored_names, model_in
 from .parameters import Parameters, read_fields
 from .resuming import (
     RESUME_HEADERS,
@@ -45,6 +45,7 @@ __all__ = [
     "decision_in",
     "idempotency_key_in",
     "ignored_names",
+    "model_in",
     "parameters",
     "read_fields",
     "run_request_of",
