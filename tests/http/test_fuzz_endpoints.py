@@ -31,6 +31,14 @@ GOOD: dict[str, dict[str, Any]] = {
         "temperature": 1,
         "user": "alice",
     },
+    "/v1/embeddings": {
+        "model": "embed-2",
+        "input": ["a", "bb"],
+        "encoding_format": "base64",
+        "dimensions": 2,
+        "input_type": "query",
+        "user": "alice",
+    },
 }
 """A body that each endpoint answers."""
 

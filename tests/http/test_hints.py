@@ -28,7 +28,7 @@ MODELS = ("GET /v1/models", "base URL")
         ("POST", "/v1/conversations", RESPONSES),
         ("POST", "/v1/completions/x", ("chat completions", "ChatOpenAI", "is_chat_model=True")),
         ("POST", "/completions", ("POST /v1/completions", "completions.enabled")),
-        ("POST", "/v1/embeddings", ("Embeddings are not served",)),
+        ("POST", "/v1/rerank", ("POST /v1/embeddings", "embeddings.enabled")),
         ("POST", "/v1/images/generations", ("only POST /v1/chat/completions",)),
         ("POST", "/v1/audio/speech", ("only POST /v1/chat/completions",)),
         ("POST", "/v1/moderations", ("only POST /v1/chat/completions",)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from base64 import b64decode
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -21,10 +21,11 @@ MODEL = "multilingual-e5-small"
 """Its file is a part of the package that runs it."""
 _DIMENSIONS = 384
 _FLOAT_BYTES = 4
-_LONGEST_TEXT = 32_768
+_LONGEST_TEXT = 16_384
 """Characters. The model reads 512 tokens at once, and longer texts piece by piece."""
 _AT_ONCE = 8
-"""Texts that the child gets at once: between two such parts, other requests get their turn."""
+_CHARACTERS_AT_ONCE = 16_384
+"""What the child gets at once: between two such parts, other requests get their turn."""
 _LONGEST_LINE = 1024 * 1024
 _INPUT_TYPES: Mapping[str | None, bool] = {
     **dict.fromkeys(("query", "search_query"), True),
@@ -54,12 +55,7 @@ class LocalEmbeddings:
         is_query = _checked(request)
         vectors: list[bytes] = []
         tokens = 0
-        for i in range(0, len(request.texts), _AT_ONCE):
-            # The child's interface is JSON, whose texts have no halves of surrogate pairs.
-            texts = [
-                text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-                for text in request.texts[i : i + _AT_ONCE]
-            ]
+        for texts in _parts(request.texts):
             line = orjson.dumps({"texts": texts, "query": is_query}) + b"\n"
             async with self._turn:
                 answer = await self._ask(request.target, line)
@@ -77,16 +73,25 @@ class LocalEmbeddings:
     async def _ask(self, target: ModelTarget, line: bytes) -> Any:
         """The child's answer to a line. A child whose answer is not awaited is stopped."""
         child = await self._running(target)
-        answered = False
+        answer, answered, silent = b"", False, False
         try:
             with suppress(BrokenPipeError, ConnectionResetError):
                 _pipe(child.stdin).write(line)
                 await _pipe(child.stdin).drain()
-            answer = await _pipe(child.stdout).readline()
+            async with asyncio.timeout(target.provider.idle_timeout):
+                answer = await _pipe(child.stdout).readline()
             answered = bool(answer)
+        except TimeoutError:
+            silent = True
         finally:
             if not answered:
                 await self._stop()
+        if silent:
+            raise ModelFailed(
+                FailureKind.TIMEOUT,
+                f"The local model {target.ref} was in work for more than "
+                f"{target.provider.idle_timeout:g} s.",
+            )
         if not answered:
             raise ModelFailed(
                 FailureKind.BAD_RESPONSE,
@@ -143,6 +148,18 @@ class LocalEmbeddings:
         if child.stdin is not None:
             child.stdin.close()
         await child.wait()
+
+
+def _parts(texts: Sequence[str]) -> Iterator[list[str]]:
+    """The texts in parts. JSON has no halves of surrogate pairs, so they are replaced."""
+    part: list[str] = []
+    for text in texts:
+        full = len(part) == _AT_ONCE or sum(map(len, (*part, text))) > _CHARACTERS_AT_ONCE
+        if part and full:
+            yield part
+            part = []
+        part.append(text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace"))
+    yield part
 
 
 def _checked(request: EmbeddingRequest) -> bool:

@@ -32,8 +32,9 @@ _COMPLETIONS = (
     "`openai:chat:opensoul`."
 )
 _EMBEDDINGS = (
-    "Embeddings are not served: agents answer with text. Configure another provider for the "
-    f"client's embedding model; chat completions are at {_CHAT}."
+    "Embeddings are at POST /v1/embeddings, where gateway.http.endpoints.embeddings.enabled is "
+    "true; otherwise configure another provider for the client's embedding model. Chat completions "
+    f"are at {_CHAT}."
 )
 _OTHER_OPENAI = (
     f"Of OpenAI's API only {_CHAT}, GET /v1/models, and what gateway.http.endpoints switches on "
