@@ -24,6 +24,7 @@ from ..adapters.providers.anthropic import AnthropicMessages
 from ..adapters.providers.local.client import LocalModels
 from ..adapters.providers.openai import OpenAICompletions
 from ..adapters.providers.scripted import Scripted
+from ..adapters.python_agents import PythonAgents
 from ..adapters.runners.echo import EchoRunner
 from ..adapters.system.files import TokenFile
 from ..adapters.system.ids import clock as system_clock
@@ -183,11 +184,15 @@ class Container(DeclarativeContainer):
         monotonic,
     )
     echo: Provider[AgentRunner] = Singleton(EchoRunner)
+    python_agents: Provider[PythonAgents] = Singleton(making.python_agents, find_plugins)
+    python: Provider[AgentRunner] = Singleton(
+        making.python, python_agents, approval_book, compile_schema, clock
+    )
     commands: Provider[AgentRunner] = Singleton(
         making.commands, settings, session_service, queue, signals, approvals, toolbox
     )
     runners: Provider[Mapping[str, AgentRunner]] = Singleton(
-        making.runners, native, echo, commands, find_plugins
+        making.runners, native, echo, python, commands, find_plugins
     )
 
     # The domain.
@@ -301,6 +306,7 @@ class Container(DeclarativeContainer):
         toolbox,
         tool_service,
         prepare,
+        python_agents,
         readiness,
         supervisor,
         configure_logging,

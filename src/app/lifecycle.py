@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Protocol
 
+from ..adapters.python_agents import PythonAgents
 from ..adapters.transports import Transport
 from ..adapters.transports.control.broadcast import HEALTH_SECONDS, TICK_SECONDS
 from ..domain.errors import ModelFailed, StoreFailed
@@ -100,6 +101,7 @@ class Lifecycle:
         toolbox: Toolbox,
         tools: ToolService,
         prepare: Mapping[str, Prepare],
+        python_agents: PythonAgents,
         readiness: Readiness,
         supervisor: Supervisor,
         configure_logging: ConfigureLogging,
@@ -124,6 +126,7 @@ class Lifecycle:
         self._toolbox = toolbox
         self._tools = tools
         self._prepare = prepare
+        self._python_agents = python_agents
         self._readiness = readiness
         self._supervisor = supervisor
         self._configure_logging = configure_logging
@@ -192,6 +195,7 @@ class Lifecycle:
             for embedder in self._embedders.values():
                 stack.push_async_callback(embedder.close)
             stack.push_async_callback(self._toolbox.close)
+            stack.push_async_callback(self._python_agents.close)
             self._begin_tasks()
             stack.push_async_callback(self._end_tasks)
             self._stack = stack.pop_all()
@@ -288,6 +292,7 @@ class Lifecycle:
             if self._settings().logging != self._logged_as:
                 self._logged_as = self._settings().logging
                 self._log_as(self._logged_as)
+            self._python_agents.configure(self._settings().agents)
             await self._prepare_models()
             await self._reloads.applied()
 

@@ -5,7 +5,15 @@ each function with the providers that have the names of its parameters; tests/ap
 compares their types.
 """
 
-from .agents import commands, knowledge, native, runners, system_prompts
+from .agents import (
+    commands,
+    knowledge,
+    native,
+    python,
+    python_agents,
+    runners,
+    system_prompts,
+)
 from .authorization import access, devices, keys, limits, quotas
 from .configuration import config_file, inputs, locations, settings, source, token_file
 from .endpoints import control, transports
@@ -74,6 +82,8 @@ __all__ = [
     "models",
     "native",
     "prepare",
+    "python",
+    "python_agents",
     "queue",
     "quotas",
     "readiness",

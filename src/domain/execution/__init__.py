@@ -2,6 +2,7 @@
 
 from .compaction import Compactor, SummaryRefused, readable_tokens
 from .executor import COMMAND_RUNNER, Executor
+from .formatted import schema_check, withheld
 from .generations import Generations
 from .loop import TurnLoop
 from .router import ModelRouter
@@ -17,4 +18,6 @@ __all__ = [
     "SystemPrompts",
     "TurnLoop",
     "readable_tokens",
+    "schema_check",
+    "withheld",
 ]

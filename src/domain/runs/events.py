@@ -8,6 +8,7 @@ from itertools import starmap
 from types import MappingProxyType
 
 from ..errors import (
+    AgentFailed,
     FailureKind,
     GatewayError,
     InvalidRequest,
@@ -276,6 +277,7 @@ _GATEWAY_AT_FAULT: Mapping[str, type[GatewayError]] = MappingProxyType(
         for error in (
             *(GatewayError, RunTimedOut, RunAborted, RunInterrupted, StoreFailed),
             InvalidStructuredOutput,
+            AgentFailed,
         )
     }
 )

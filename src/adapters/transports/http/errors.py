@@ -49,6 +49,7 @@ _STATUS: Mapping[type[GatewayError], int] = {
     errors.RunAborted: 409,
     errors.RunInterrupted: 503,
     errors.InvalidStructuredOutput: 502,
+    errors.AgentFailed: 502,
     errors.RunFailed: 500,
     GatewayError: 500,
 }
