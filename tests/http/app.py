@@ -28,6 +28,7 @@ from opensoul.adapters.transports.http import install
 from opensoul.adapters.transports.openai import chat as openai_chat
 from opensoul.adapters.transports.openai import completions as openai_completions
 from opensoul.adapters.transports.openai import embeddings as openai_embeddings
+from opensoul.adapters.transports.openai import models as openai_models
 from opensoul.adapters.web import GuardedClient
 from opensoul.app.server import hypercorn as our_hypercorn
 from opensoul.domain.access import ALL_SCOPES, Credential, Principal
@@ -250,9 +251,8 @@ class Harness:
             new_id=new_id,
         )
         self.transports: tuple[Transport, ...] = (
-            openai_chat.transport(
-                self.gateway, self.approvals, GuardedClient(), started_at=STARTED_AT
-            ),
+            openai_chat.transport(self.gateway, self.approvals, GuardedClient()),
+            openai_models.transport(self.gateway, started_at=STARTED_AT),
             openai_completions.transport(self.gateway, self.approvals),
             openai_embeddings.transport(
                 EmbeddingService(gateway=self.gateway, embedders={"test": self.embedder})

@@ -17,6 +17,7 @@ from ...adapters.transports.control.plane import ControlPlane
 from ...adapters.transports.openai import chat as openai_chat
 from ...adapters.transports.openai import completions as openai_completions
 from ...adapters.transports.openai import embeddings as openai_embeddings
+from ...adapters.transports.openai import models as openai_models
 from ...domain.ports import (
     Clock,
     ConfigFile,
@@ -110,9 +111,10 @@ def transports(
 ) -> list[Transport]:
     every: list[Transport] = []
     own = [
-        openai_chat.transport(gateway, approvals, web, started_at=clock()),
+        openai_chat.transport(gateway, approvals, web),
         openai_completions.transport(gateway, approvals),
         openai_embeddings.transport(embeddings),
+        openai_models.transport(gateway, started_at=clock()),
         runs_http.transport(gateway),
         approvals_http.transport(approvals),
         tool_calls_http.transport(tool_service),

@@ -100,9 +100,11 @@ def hint_for_method(path: str) -> str:
     return ""
 
 
-def expects_anthropic(path: str) -> bool:
-    """Whether a client that requests this path expects errors in the format of Anthropic's API."""
-    return _without_base(path.split("/"))[:1] == ["messages"]
+def expects_anthropic(path: str, *, versioned: bool = False) -> bool:
+    """Whether a client that requests this path expects errors in the format of Anthropic's API.
+    `versioned`: the request has the header `anthropic-version`."""
+    first = _without_base(path.split("/"))[:1]
+    return first == ["messages"] or (versioned and first == ["models"])
 
 
 def _without_base(steps: Sequence[str]) -> list[str]:

@@ -175,4 +175,5 @@ def _answer(problem: Problem) -> Response:
     context.reported(problem)
     context.discarding = True
     request.body.clear()
-    return answer(problem, anthropic=expects_anthropic(request.path))
+    versioned = b"anthropic-version" in context.headers
+    return answer(problem, anthropic=expects_anthropic(request.path, versioned=versioned))

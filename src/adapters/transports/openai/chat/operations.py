@@ -90,21 +90,6 @@ _STREAM = {
     "named `opensoul.tool`, with `tool` in their chunk, are sent where a request asks for them.",
     "$defs": {"ChatCompletionChunk": _CHUNK},
 }
-_MODEL = _object(
-    {"description": _STRING},
-    id=_STRING,
-    object={"const": "model"},
-    created=_INTEGER,
-    owned_by=_STRING,
-    opensoul=_object({"scripted": {"type": "boolean"}}, agent=_STRING, name=_STRING),
-)
-_MODEL_REF = {"$ref": SCHEMA_REF.format(model="Model")}
-_MODELS = {
-    **_object({}, object={"const": "list"}, data={"type": "array", "items": _MODEL_REF}),
-    "$defs": {"Model": _MODEL},
-}
-
-
 _FUNCTIONS = TOOLS_SCHEMA["items"]["properties"]["function"]
 _TOOLS = {
     "tools": TOOLS_SCHEMA,
@@ -138,20 +123,3 @@ def create() -> Mapping[str, Any]:
             }
         },
     }
-
-
-def models() -> Mapping[str, Any]:
-    """`GET /v1/models`."""
-    return _found("The agents.", _MODELS, {"object": "list", "data": [examples.MODEL]})
-
-
-def model() -> Mapping[str, Any]:
-    """`GET /v1/models/{model_id}`."""
-    return _found("The agent.", _MODEL_REF, examples.MODEL)
-
-
-def _found(
-    description: str, schema: Mapping[str, Any], example: Mapping[str, Any]
-) -> Mapping[str, Any]:
-    content = json_content(schema, example=example)
-    return {"responses": {"200": {"description": description, "content": content}}}

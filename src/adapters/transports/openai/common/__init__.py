@@ -1,7 +1,7 @@
 """What OpenAI's formats have in common: messages, tools and models."""
 
 from .messages import MESSAGES_SCHEMA, read_messages
-from .models import DEFAULT_MODEL, model_list, model_object
+from .models import DEFAULT_MODEL
 from .streams import Stop, StreamOptions, wants_usage
 from .tools import CHOICE_SCHEMA, TOOL_FIELDS, TOOLS_SCHEMA, ReadTools, read_tools
 from .usage import USAGE_SCHEMA, usage_object
@@ -16,8 +16,6 @@ __all__ = [
     "ReadTools",
     "Stop",
     "StreamOptions",
-    "model_list",
-    "model_object",
     "read_messages",
     "read_tools",
     "usage_object",
