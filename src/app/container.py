@@ -283,7 +283,9 @@ class Container(DeclarativeContainer):
         control,
         readiness,
         web,
+        facts,
         clock,
+        monotonic,
         settings,
         find_plugins,
     )

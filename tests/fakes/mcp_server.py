@@ -21,6 +21,7 @@ def main() -> None:
     parser.add_argument("--sse", action="store_true")
     parser.add_argument("--hang", action="store_true", help="never answer anything")
     parser.add_argument("--hang-list", action="store_true", help="never list the tools")
+    parser.add_argument("--broken", action="store_true", help="list tools that cannot be used")
     parser.add_argument("--fail", action="store_true", help="end with an error")
     parser.add_argument("--stubborn", action="store_true", help="go on without standard input")
     options = parser.parse_args()
@@ -33,7 +34,7 @@ def main() -> None:
         time.sleep(600)
     from tests.fakes.mcp_tools import server  # It takes a second to import.
 
-    made = server(options.folder, lists=not options.hang_list)
+    made = server(options.folder, lists=not options.hang_list, breaks=options.broken)
     if options.port is None:
         made.run("stdio")
     elif options.sse:

@@ -18,6 +18,21 @@ PIXEL = bytes.fromhex(
 )
 
 
+ODD = {"type": "object", "properties": {"a": {"type": "nothing"}}}
+
+
+class _BrokenServer(MCPServer):
+    """Has a tool that works, and tools that do not."""
+
+    async def list_tools(self) -> list[Tool]:
+        tools = await super().list_tools()
+        return [
+            tools[0],
+            Tool(name=" ", input_schema={"type": "object"}),
+            Tool(name="odd", input_schema=ODD),
+        ]
+
+
 class _SlowServer(MCPServer):
     """Does not list its tools."""
 
@@ -26,8 +41,9 @@ class _SlowServer(MCPServer):
         raise AssertionError
 
 
-def server(folder: Path, *, lists: bool = True) -> MCPServer:
-    made = (MCPServer if lists else _SlowServer)("fake", version="1.2")
+def server(folder: Path, *, lists: bool = True, breaks: bool = False) -> MCPServer:
+    kind = _BrokenServer if breaks else MCPServer if lists else _SlowServer
+    made = kind("fake", version="1.2")
     read = ToolAnnotations(read_only_hint=True)
 
     def note(text: str) -> None:

@@ -32,6 +32,8 @@ MODELS = ("GET /v1/models", "base URL")
         ("POST", "/v1/images/generations", ("only POST /v1/chat/completions",)),
         ("POST", "/v1/audio/speech", ("only POST /v1/chat/completions",)),
         ("POST", "/v1/moderations", ("only POST /v1/chat/completions",)),
+        ("GET", "/sse", ("/mcp", "streamable HTTP")),
+        ("GET", "/.well-known/oauth-protected-resource/mcp", ("no OAuth", "Bearer")),
         ("POST", "/api/chat", ("Ollama", *BASE_URL)),
         ("GET", "/api/tags", ("Ollama", *BASE_URL)),
         ("POST", "/v1beta/models/x:generateContent", ("Gemini", *BASE_URL)),

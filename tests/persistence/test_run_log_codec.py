@@ -62,6 +62,7 @@ EVENTS = st.one_of(
 
 
 @given(events=st.lists(EVENTS))
+@example(events=[TextDelta("I will not.", refusal=True)])
 @example(events=[TextDelta("\ud83d\ude00"), TextDelta("\ud83d"), TextDelta("\ude00")])
 @example(events=[Aborted('\\ud800 "\x00')])
 def test_events_come_back_as_they_were(events: list[RunEvent]) -> None:

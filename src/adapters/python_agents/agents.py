@@ -16,6 +16,7 @@ from ...domain.errors import AgentFailed
 from .errors import TargetInvalid
 from .functions import stream
 from .loading import load
+from .processes import ProcessHost
 from .recognition import Find, Frameworks, described
 from .runs import AgentEvent, AgentRun
 from .threads import AgentThread, LoopBlocked, Pump
@@ -244,6 +245,8 @@ class PythonAgents:
     def _host(self, target: PythonTarget) -> Host:
         if target.isolation is Isolation.INLINE:
             return InlineHost(target, self._frameworks)
+        if target.isolation is Isolation.PROCESS:
+            return ProcessHost(target)
         return ThreadHost(target, self._frameworks)
 
     async def _load(self, entry: _Entry) -> str:

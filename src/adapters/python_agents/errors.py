@@ -28,6 +28,13 @@ class TargetInvalid(Exception):
         self.message = message
 
 
+class RemoteFailure(Exception):
+    """What the code of an agent raised in another process: its traceback as text."""
+
+    def __str__(self) -> str:
+        return f"\n{self.args[0]}"
+
+
 class UserCodeExited(Exception):
     """The code of an agent raised SystemExit or another exception that ends programs."""
 
@@ -41,13 +48,15 @@ def failure_of(error: BaseException, agent_id: str) -> GatewayError:
     """
     if isinstance(error, GatewayError):
         return error
-    for cause in _chain(error):
-        kind = _kind_of(cause)
-        if kind is not None:
-            name = type(cause).__name__
-            return ModelFailed(kind, f"The model of the agent `{agent_id}` failed: {name}.")
     name = type(error).__name__
+    if (kind := failure_kind(error)) is not None:
+        return ModelFailed(kind, f"The model of the agent `{agent_id}` failed: {name}.")
     return AgentFailed(f"The agent `{agent_id}` failed with {name}; the Gateway's log says where.")
+
+
+def failure_kind(error: BaseException) -> FailureKind | None:
+    """How a model call failed; None where something else did."""
+    return next((k for cause in _chain(error) if (k := _kind_of(cause)) is not None), None)
 
 
 def _chain(error: BaseException) -> list[BaseException]:

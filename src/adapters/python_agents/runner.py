@@ -91,7 +91,9 @@ class PythonRunner:
 
     def run(self, context: RunContext) -> AsyncGenerator[Sequence[RunnerEvent]]:
         events = self._run(context)
-        return events if answer_format(context.spec.params) is None else withheld(events)
+        if answer_format(context.spec.params) is None:
+            return events
+        return withheld(events, context.spent)
 
     async def _run(self, context: RunContext) -> AsyncGenerator[Sequence[RunnerEvent]]:
         turn = _Turn(context)

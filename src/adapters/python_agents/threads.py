@@ -44,6 +44,10 @@ class Pump(Generic[T]):
         self._fresh = asyncio.Event()
         self._room: asyncio.Event | None = None
         self._lock = threading.Lock()
+        self._over: Future[None] = Future()
+        """Done when the producer has ended."""
+        self.is_stuck = False
+        """The producer was cancelled and did not end."""
 
     async def read(self) -> AsyncGenerator[list[T]]:
         """What has come together is yielded together. Raises what the stream raises, and
@@ -65,7 +69,8 @@ class Pump(Generic[T]):
         finally:
             if not future.done():
                 future.cancel()
-                await _ended(future, _GRACE)
+                # Not the future, which is done as soon as it is cancelled.
+                self.is_stuck = self._room is not None and not await _ended(self._over, _GRACE)
 
     async def _first(self) -> None:
         """Return once there is something to read, or the producer has begun."""
@@ -108,6 +113,8 @@ class Pump(Generic[T]):
         except BaseException as error:
             # It would end the event loop itself.
             raise UserCodeExited(f"{type(error).__name__}: {error}") from error
+        finally:
+            self._over.set_result(None)
 
     def _wake(self) -> None:
         if self._there is self._here:
@@ -133,13 +140,9 @@ async def _outcome(future: Future[None] | asyncio.Task[None]) -> None:
         await future
 
 
-async def _ended(future: Future[None] | asyncio.Task[None], seconds: float) -> bool:
-    """Whether the producer has ended within so many seconds. Its error is of no interest."""
-    waited = asyncio.wrap_future(future) if isinstance(future, Future) else future
-    done, _ = await asyncio.wait({waited}, timeout=seconds)
-    for task in done:
-        if not task.cancelled():
-            task.exception()
+async def _ended(over: Future[None], seconds: float) -> bool:
+    """Whether that is done within so many seconds."""
+    done, _ = await asyncio.wait({asyncio.wrap_future(over)}, timeout=seconds)
     return bool(done)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from ...adapters.config import ConfigSource
 from ...adapters.mcp import McpToolbox
 from ...adapters.system.logging import LogRing
-from ...adapters.transports import RouteTable, Transport, health, openapi
+from ...adapters.transports import RouteTable, Transport, health, mcp_server, openapi
 from ...adapters.transports import approvals as approvals_http
 from ...adapters.transports import runs as runs_http
 from ...adapters.transports import tool_calls as tool_calls_http
@@ -105,7 +105,9 @@ def transports(
     control: ControlPlane,
     readiness: Readiness,
     web: WebClient,
+    facts: Facts,
     clock: Clock,
+    monotonic: Clock,
     settings: CurrentSettings,
     find_plugins: plugins.Find,
 ) -> list[Transport]:
@@ -118,6 +120,7 @@ def transports(
         runs_http.transport(gateway),
         approvals_http.transport(approvals),
         tool_calls_http.transport(tool_service),
+        mcp_server.transport(gateway, approvals, clock=monotonic, version=facts.version),
         health.transport(readiness.check, readiness.degraded),
         openapi.transport(lambda: RouteTable(every)),
         control.transport(),

@@ -1,5 +1,6 @@
 """Execution of Runs: the executor, the native agent loop, and recovery."""
 
+from .client_calls import StoredCalls, check_results
 from .compaction import Compactor, SummaryRefused, readable_tokens
 from .executor import COMMAND_RUNNER, Executor
 from .formatted import schema_check, withheld
@@ -14,9 +15,11 @@ __all__ = [
     "Executor",
     "Generations",
     "ModelRouter",
+    "StoredCalls",
     "SummaryRefused",
     "SystemPrompts",
     "TurnLoop",
+    "check_results",
     "readable_tokens",
     "schema_check",
     "withheld",

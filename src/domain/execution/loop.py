@@ -88,7 +88,9 @@ class TurnLoop:
 
     def run(self, context: RunContext) -> AsyncGenerator[Sequence[RunnerEvent]]:
         events = self._run(context)
-        return events if answer_format(context.spec.params) is None else withheld(events)
+        if answer_format(context.spec.params) is None:
+            return events
+        return withheld(events, context.spent)
 
     async def _run(self, context: RunContext) -> AsyncGenerator[Sequence[RunnerEvent]]:
         turn = await self._begin(context)
@@ -261,13 +263,23 @@ def _before_calls(
     turn: OngoingTurn, batch: Sequence[RunnerEvent | ModelAnswer], message: Message
 ) -> list[RunnerEvent]:
     """The last deltas of a message with tool calls. Behind a text there is an empty line, because
-    followers join the texts of all steps; not before calls of the client, which end the answer."""
+    followers join the texts of all steps; not before calls of the client, which end the answer
+    unless it asks for an approval before."""
     deltas: list[RunnerEvent] = list(batch)  # type: ignore[arg-type]  # None is the answer.
-    theirs = {spec.name for spec in turn.tools.specs if spec.source == CLIENT_SOURCE}
-    ends = any(isinstance(part, ToolCall) and part.name in theirs for part in message.parts)
-    if message.text and not ends and not message.text.endswith("\n\n"):
+    if message.text and not _ends_answer(turn, message) and not message.text.endswith("\n\n"):
         deltas.append(TextDelta("\n" if message.text.endswith("\n") else "\n\n"))
     return deltas
+
+
+def _ends_answer(turn: OngoingTurn, message: Message) -> bool:
+    """Whether there are calls of the client, and none that is asked for before these."""
+    specs, ends = turn.specs, False
+    for part in message.parts:
+        if isinstance(part, ToolCall) and (tool := specs.get(part.name)) is not None:
+            if tool.asks(turn.own(part)):
+                return False
+            ends = ends or tool.source == CLIENT_SOURCE
+    return ends
 
 
 def _refusals(turn: OngoingTurn, texts: Mapping[str, str]) -> list[RunnerEvent]:

@@ -186,7 +186,10 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
+    """`refusal`: the model says in it why it does not answer."""
+
     text: str
+    refusal: bool = False
 
 
 @dataclass(frozen=True, slots=True)

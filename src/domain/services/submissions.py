@@ -47,7 +47,7 @@ def make_spec(
         settings=settings.sessions.bind,
         allow_reserved=request.reserved_keys,
     )
-    if side_task:
+    if side_task and not binding.one_off:
         binding = one_off_binding(binding.agent, source=request.source, new_id=run_id)
     return RunSpec(
         id=run_id,

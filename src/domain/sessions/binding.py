@@ -107,7 +107,7 @@ def bind(
         return Binding(directory.find(key.agent_id, param=_PARAMS[by]), key, by)
     if conversation is not None:
         if conversation.id.startswith(settings.temporary):
-            return one_off_binding(agent, source=source, new_id=new_id)
+            return one_off_binding(agent, source=source + _TEMPORARY, new_id=new_id)
         name = f"{conversation.source}:{_safe_name(conversation.id)}"
         rest = _made(source + _CHATS, namespace, name)
         return Binding(agent, SessionKey(agent.id, rest), BoundBy.CONVERSATION)
@@ -120,6 +120,12 @@ def bind(
 def one_off_binding(agent: Agent, *, source: str, new_id: str) -> Binding:
     """The binding of a request to a session of its own."""
     return Binding(agent, SessionKey(agent.id, f"{source}:{new_id}"), BoundBy.REQUEST)
+
+
+def is_temporary(key: SessionKey) -> bool:
+    """Whether the key, of a one-off session, is that of a conversation which its client does not
+    keep."""
+    return key.rest.partition(":")[0].endswith(_TEMPORARY)
 
 
 def unstored(messages: tuple[Message, ...]) -> tuple[Message, ...]:
@@ -171,6 +177,8 @@ _PARAMS = {BoundBy.KEY: "session_key", BoundBy.METADATA: "metadata.session_key"}
 """The fields of a request that session keys are in."""
 
 
+_TEMPORARY = "-temporary"
+"""How the channels of keys end whose sessions are forgotten behind the answer."""
 _CHATS, _USERS, _OWNED = "-chat", "-user", "-of"
 """How the channels of keys end that are made from names; the last one: in a namespace."""
 

@@ -9,6 +9,7 @@ from .approvals import (
     AskingEvents,
     decided_run,
     decision_in,
+    description_of,
     waits_for_approval,
     without_decisions,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "continues_without_client",
     "decided_run",
     "decision_in",
+    "description_of",
     "idempotency_key_in",
     "ignored_names",
     "model_in",

@@ -240,13 +240,17 @@ def _end(text: str) -> tuple[TextDelta, Finished]:
     return TextDelta(text), Finished(StopReason.STOP, Usage(0, 0, estimated=True), "")
 
 
+def description_of(approval: Approval, *, of: str = "") -> str:
+    """What waits for the approval. The arguments stand on one line, so that none of their lines can
+    look like those with the code."""
+    arguments = _line(_compact(approval.call.arguments))
+    return f"The tool {_line(approval.call.name)}{of}{_ASKS}\n\n    {arguments}\n"
+
+
 def _question(approval: Approval, *, of: str = "") -> str:
-    """The arguments stand on one line, so that none of their lines can look like those with the
-    code."""
     minutes = max(1, round((approval.expires_at - approval.created_at) / 60))
     return (
-        f"The tool {_line(approval.call.name)}{of}{_ASKS}\n\n"
-        f"    {_line(_compact(approval.call.arguments))}\n\n"
+        f"{description_of(approval, of=of)}\n"
         f"Answer with one of these lines within {minutes} minutes; without an answer the call is "
         f"denied.\n\napprove {approval.code}\n\ndeny {approval.code}\n"
     )

@@ -156,14 +156,18 @@ async def read_object(
     Raises HttpRejection (415, 413, 408), InvalidRequest, GatewayBusy, and what `read` raises.
     """
     _require_json(context.headers)
-    unpacker = unpacker_for(context.headers.get(b"content-encoding", b"").decode("latin-1"))
-    if _length(context.headers) > context.limits.body_bytes:
-        raise _too_large(context.limits)
-    plain = pieces if unpacker is None else _unpacked(pieces, unpacker)
-    body = await _read(plain, context)
+    body = await read_body(pieces, context)
     if not body:
         raise InvalidRequest("The body is empty; it must be a JSON object.")
     return await off_loop(len(body), lambda: read(_object(body)))
+
+
+async def read_body(pieces: AsyncIterable[bytes], context: RequestContext) -> bytes:
+    """The body, unpacked. Raises HttpRejection (415, 413, 408), InvalidRequest, GatewayBusy."""
+    unpacker = unpacker_for(context.headers.get(b"content-encoding", b"").decode("latin-1"))
+    if _length(context.headers) > context.limits.body_bytes:
+        raise _too_large(context.limits)
+    return await _read(pieces if unpacker is None else _unpacked(pieces, unpacker), context)
 
 
 def _object(body: bytes) -> dict[str, Any]:

@@ -70,6 +70,7 @@ _MODEL_FAILURES: Mapping[FailureKind, tuple[int, str]] = {
 
 _OF_HTTP: Mapping[int, tuple[str, ...]] = {
     400: ("invalid_request",),
+    403: ("origin_not_allowed",),
     404: ("endpoint_disabled", "not_found"),
     405: ("method_not_allowed",),
     408: ("request_timeout",),

@@ -52,6 +52,14 @@ _OVERVIEW = (
     f"The Gateway serves {_CHAT}, GET /v1/models, GET /healthz and GET /readyz, and WebSocket "
     "connections on every path."
 )
+_MCP = (
+    "The MCP server is at /mcp, over streamable HTTP; the older transport over SSE is not served. "
+    "Claude Code: `--transport http`; Cursor and VS Code: an `url` that ends with /mcp."
+)
+_OAUTH = (
+    "The Gateway has no OAuth: send a key or the Gateway's secret in the header `Authorization: "
+    "Bearer`."
+)
 _HEALTH = "GET /healthz and GET /readyz are the health checks."
 
 _BY_FIRST: Mapping[str, str] = {
@@ -62,6 +70,7 @@ _BY_FIRST: Mapping[str, str] = {
         (_COMPLETIONS, "completions"),
         (_EMBEDDINGS, "embeddings rerank"),
         (_GEMINI, "v1beta"),
+        (_MCP, "sse"),
         (_HEALTH, "health healthcheck livez ping ready status"),
         (_OTHER_OPENAI, "assistants audio batches containers evals files fine_tuning images"),
         (_OTHER_OPENAI, "moderations realtime threads uploads vector_stores videos"),
@@ -81,6 +90,8 @@ def hint_for(path: str) -> str:
     rest = _without_base(steps)
     if not rest:
         return _OVERVIEW
+    if rest[0] == ".well-known" and rest[1:] and rest[1].startswith("oauth-"):
+        return _OAUTH
     if rest[0] in _BY_FIRST:
         return _BY_FIRST[rest[0]]
     if "models" in steps:

@@ -25,7 +25,7 @@ _MESSAGE = _object(
     },
     role={"const": "assistant"},
     content={"type": ["string", "null"]},
-    refusal=_NULL,
+    refusal={"type": ["string", "null"]},
 )
 _CHOICE = _object(
     {},
@@ -47,6 +47,7 @@ _DELTA = _object(
     {
         "role": {"const": "assistant"},
         "content": _STRING,
+        "refusal": _STRING,
         "reasoning_content": _STRING,
         "tool_calls": {
             "type": "array",
