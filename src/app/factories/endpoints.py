@@ -7,7 +7,7 @@ from collections.abc import Callable
 from ...adapters.config import ConfigSource
 from ...adapters.mcp import McpToolbox
 from ...adapters.system.logging import LogRing
-from ...adapters.transports import RouteTable, Transport, health, mcp_server, openapi
+from ...adapters.transports import RouteTable, Transport, a2a, health, mcp_server, openapi
 from ...adapters.transports import approvals as approvals_http
 from ...adapters.transports import runs as runs_http
 from ...adapters.transports import tool_calls as tool_calls_http
@@ -118,6 +118,7 @@ def transports(
         openai_embeddings.transport(embeddings),
         openai_models.transport(gateway, started_at=clock()),
         runs_http.transport(gateway),
+        a2a.transport(gateway, approvals, web),
         approvals_http.transport(approvals),
         tool_calls_http.transport(tool_service),
         mcp_server.transport(gateway, approvals, clock=monotonic, version=facts.version),

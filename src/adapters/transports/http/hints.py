@@ -60,6 +60,10 @@ _OAUTH = (
     "The Gateway has no OAuth: send a key or the Gateway's secret in the header `Authorization: "
     "Bearer`."
 )
+_A2A = (
+    "A2A is served as JSON-RPC at POST /a2a and POST /a2a/AGENT; the agent card is at "
+    "GET /.well-known/agent-card.json."
+)
 _HEALTH = "GET /healthz and GET /readyz are the health checks."
 
 _BY_FIRST: Mapping[str, str] = {
@@ -71,6 +75,7 @@ _BY_FIRST: Mapping[str, str] = {
         (_EMBEDDINGS, "embeddings rerank"),
         (_GEMINI, "v1beta"),
         (_MCP, "sse"),
+        (_A2A, "message:send message:stream tasks extendedagentcard"),
         (_HEALTH, "health healthcheck livez ping ready status"),
         (_OTHER_OPENAI, "assistants audio batches containers evals files fine_tuning images"),
         (_OTHER_OPENAI, "moderations realtime threads uploads vector_stores videos"),
@@ -87,6 +92,8 @@ def hint_for(path: str) -> str:
         return f"Chat completions are at {_CHAT}. {_BASE_URL}"
     if steps[:1] == ["api"] and steps[1:2] and steps[1] in _OLLAMA_CALLS:
         return _OLLAMA
+    if steps[:1] == ["a2a"] or steps == [".well-known", "agent.json"]:
+        return _A2A
     rest = _without_base(steps)
     if not rest:
         return _OVERVIEW

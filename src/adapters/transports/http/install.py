@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 from quart import Quart, Request, Response, request
 from quart.globals import request_ctx
+from quart.routing import QuartRule
 from quart.typing import BeforeRequestCallable
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing.exceptions import WebsocketMismatch
@@ -40,6 +41,7 @@ def install(app: Quart, gateway: Gateway, transports: Iterable[Transport]) -> No
     # A merged slash is answered with a redirect, which would go past the guard.
     app.url_map.merge_slashes = False
     app.request_class = _Request
+    app.url_rule_class = _Rule
     for transport in table.transports:
         _serve(app, transport)
     # In front of what others have registered: authentication comes first.
@@ -53,6 +55,18 @@ def install(app: Quart, gateway: Gateway, transports: Iterable[Transport]) -> No
 
 class _Request(Request):
     body_class = BoundedBody
+
+
+class _Rule(QuartRule):
+    """Without the functions that build URLs: the Gateway builds none, and to compile them takes a
+    third of the time that it takes to make the application."""
+
+    def _compile_builder(self, append_unknown: bool = True) -> Callable[..., tuple[str, str]]:
+        return _build
+
+
+def _build(*_: object, **values: object) -> tuple[str, str]:
+    raise LookupError(f"The Gateway does not build the URLs of its routes (values: {values}).")
 
 
 def _serve(app: Quart, transport: Transport) -> None:
