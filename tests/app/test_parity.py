@@ -2,7 +2,7 @@
 usage and stop reason, in the same session, and stores the same turn.
 
 An entry point is one line of `ENTRY_POINTS`; one that takes tools of its clients is one of
-`WITH_CLIENT_TOOLS`, too.
+`WITH_CLIENT_TOOLS`, too. What a format has no field for is in its line.
 """
 
 from __future__ import annotations
@@ -13,16 +13,19 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from a2a.types import CancelTaskRequest, StreamResponse
 
 from opensoul.client import Client, Options
 from opensoul.domain.messages import Text, ToolCall
 from opensoul.domain.runs import RunQuery, RunRecord
+from tests.a2a import agents
+from tests.app import mcp_clients
 from tests.app.serving import SECRET, Served, config, serving
 from tests.fakes.behaviours import USAGE, Behaviour, Exchange, answer, cut, fail, hang_after
 from tests.fakes.provider import FakeProvider
@@ -150,16 +153,59 @@ async def by_command_line(served: Served) -> Answered:
     return Answered(text, meta["stopReason"], (usage["input"], usage["output"]), session)
 
 
-CHAT = {
-    "chat": partial(by_chat, stream=False),
-    "chat, streamed": partial(by_chat, stream=True),
-}
-ENTRY_POINTS: dict[str, Ask] = {
-    **CHAT,
-    "completions": partial(by_completions, stream=False),
-    "completions, streamed": partial(by_completions, stream=True),
-    "WebSocket": by_websocket,
-    "command line": by_command_line,
+async def by_mcp(served: Served) -> Answered:
+    arguments = {"message": MESSAGE, "session_key": SESSION}
+    async with mcp_clients.connected(served) as client:
+        result = await client.call_tool("ask_main", arguments)
+    if result.is_error:
+        return Answered(error=mcp_clients.text_of(result))
+    found = result.structured_content or {}
+    return Answered(found["text"], found["stop_reason"], session=found["session_key"])
+
+
+async def by_a2a(served: Served, *, stream: bool) -> Answered:
+    request = agents.sent(MESSAGE, context_id=SESSION)
+    async with agents.calling(served) as caller:
+        client = await caller.client(streaming=stream)
+        events: list[StreamResponse] = []
+        try:
+            async for event in client.send_message(request):
+                events.append(event)
+        except asyncio.CancelledError:
+            (run,) = (await served.container.run_events().list(RunQuery())).runs
+            await client.cancel_task(CancelTaskRequest(id=run.id))
+            raise
+    last = events[-1].task if events[-1].HasField("task") else events[-1].status_update
+    state, session = agents.name(last.status.state), last.context_id
+    if state != "completed":
+        return Answered(error="".join(part.text for part in last.status.message.parts))
+    text = agents.streamed_text(events) if stream else agents.text_of(events[-1].task)
+    return Answered(text, session=session)
+
+
+@dataclass(frozen=True)
+class EntryPoint:
+    """`lacks`: fields of Answered that its format does not have."""
+
+    ask: Ask
+    lacks: frozenset[str] = frozenset()
+
+    def gets(self, answered: Answered) -> Answered:
+        """What the format has of it."""
+        empty = Answered()
+        return replace(answered, **{name: getattr(empty, name) for name in self.lacks})
+
+
+ENTRY_POINTS = {
+    "chat": EntryPoint(partial(by_chat, stream=False)),
+    "chat, streamed": EntryPoint(partial(by_chat, stream=True)),
+    "completions": EntryPoint(partial(by_completions, stream=False)),
+    "completions, streamed": EntryPoint(partial(by_completions, stream=True)),
+    "WebSocket": EntryPoint(by_websocket),
+    "command line": EntryPoint(by_command_line),
+    "MCP": EntryPoint(by_mcp, lacks=frozenset({"usage"})),
+    "A2A": EntryPoint(partial(by_a2a, stream=False), lacks=frozenset({"usage", "stop"})),
+    "A2A, streamed": EntryPoint(partial(by_a2a, stream=True), lacks=frozenset({"usage", "stop"})),
 }
 
 
@@ -194,23 +240,26 @@ async def gateway(home: Path, *behaviours: Behaviour) -> AsyncIterator[Served]:
     async with FakeProvider() as provider:
         provider.will(*behaviours)
         content = config(provider.base_url, tools={"alsoAllow": ["group:plugins"]})
-        content["gateway"]["http"]["endpoints"]["completions"] = {"enabled": True}
+        endpoints = content["gateway"]["http"]["endpoints"]
+        endpoints |= {name: {"enabled": True} for name in ("completions", "mcp", "a2a")}
         async with serving(home, content, find_plugins=FIND) as served:
             yield served
 
 
-each_entry_point = pytest.mark.parametrize("ask", ENTRY_POINTS.values(), ids=list(ENTRY_POINTS))
+each_entry_point = pytest.mark.parametrize(
+    "entry_point", ENTRY_POINTS.values(), ids=list(ENTRY_POINTS)
+)
 QUESTION = ("user", MESSAGE, ())
 
 
 @each_entry_point
 @pytest.mark.parametrize("stop", ["stop", "length", "content_filter"])
-async def test_an_answer(tmp_path: Path, ask: Ask, stop: str) -> None:
+async def test_an_answer(tmp_path: Path, entry_point: EntryPoint, stop: str) -> None:
     async with gateway(tmp_path, answer("In ", "1815.", finish_reason=stop)) as served:
-        answered = await ask(served)
+        answered = await entry_point.ask(served)
         run = await the_run(served)
 
-        assert answered == Answered("In 1815.", stop, ONCE, SESSION)
+        assert answered == entry_point.gets(Answered("In 1815.", stop, ONCE, SESSION))
         assert (str(run.status), str(run.session_key)) == ("finished", SESSION)
         assert await stored(served, run) == [QUESTION, ("assistant", "In 1815.", ())]
         turn = await served.container.catalog().turn(run.id)
@@ -229,13 +278,14 @@ def calling(name: str, arguments: str, *texts: str) -> Behaviour:
 
 
 @each_entry_point
-async def test_an_answer_after_a_tool_of_the_agent(tmp_path: Path, ask: Ask) -> None:
+async def test_an_answer_after_a_tool_of_the_agent(tmp_path: Path, entry_point: EntryPoint) -> None:
     behaviours = calling(*LOOK_UP, "I look. "), answer("It is ", "1815.")
     async with gateway(tmp_path, *behaviours) as served:
-        answered = await ask(served)
+        answered = await entry_point.ask(served)
         run = await the_run(served)
 
-        assert answered == Answered("I look. \n\nIt is 1815.", "stop", TWICE, SESSION)
+        expected = Answered("I look. \n\nIt is 1815.", "stop", TWICE, SESSION)
+        assert answered == entry_point.gets(expected)
         assert await stored(served, run) == [
             QUESTION,
             ("assistant", "I look. ", (LOOK_UP,)),
@@ -261,10 +311,10 @@ FAILURES = [
 @each_entry_point
 @pytest.mark.parametrize(("failing", "error"), FAILURES, ids=["refused", "credentials", "cut"])
 async def test_a_failure_of_the_provider(
-    tmp_path: Path, ask: Ask, failing: Behaviour, error: str
+    tmp_path: Path, entry_point: EntryPoint, failing: Behaviour, error: str
 ) -> None:
     async with gateway(tmp_path, failing) as served:
-        answered = await ask(served)
+        answered = await entry_point.ask(served)
         run = await the_run(served)
 
         assert answered == Answered(error=error)
@@ -273,7 +323,7 @@ async def test_a_failure_of_the_provider(
 
 
 @each_entry_point
-async def test_an_abort(tmp_path: Path, ask: Ask) -> None:
+async def test_an_abort(tmp_path: Path, entry_point: EntryPoint) -> None:
     called = asyncio.Event()
     closed = asyncio.Event()
 
@@ -285,7 +335,7 @@ async def test_an_abort(tmp_path: Path, ask: Ask) -> None:
             closed.set()
 
     async with gateway(tmp_path, hanging) as served:
-        asking = asyncio.create_task(ask(served))
+        asking = asyncio.create_task(entry_point.ask(served))
         async with asyncio.timeout(PATIENCE):
             await called.wait()
         asking.cancel()
