@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 from a2a.types import CancelTaskRequest, StreamResponse
+from google.protobuf.json_format import MessageToDict
 
 from opensoul.client import Client, Options
 from opensoul.domain.messages import Text, ToolCall
@@ -180,7 +181,10 @@ async def by_a2a(served: Served, *, stream: bool) -> Answered:
     if state != "completed":
         return Answered(error="".join(part.text for part in last.status.message.parts))
     text = agents.streamed_text(events) if stream else agents.text_of(events[-1].task)
-    return Answered(text, session=session)
+    metadata = MessageToDict(last.metadata)
+    usage = metadata["usage"]
+    tokens = int(usage["inputTokens"]), int(usage["outputTokens"])
+    return Answered(text, metadata["finishReason"], tokens, session)
 
 
 @dataclass(frozen=True)
@@ -204,8 +208,8 @@ ENTRY_POINTS = {
     "WebSocket": EntryPoint(by_websocket),
     "command line": EntryPoint(by_command_line),
     "MCP": EntryPoint(by_mcp, lacks=frozenset({"usage"})),
-    "A2A": EntryPoint(partial(by_a2a, stream=False), lacks=frozenset({"usage", "stop"})),
-    "A2A, streamed": EntryPoint(partial(by_a2a, stream=True), lacks=frozenset({"usage", "stop"})),
+    "A2A": EntryPoint(partial(by_a2a, stream=False)),
+    "A2A, streamed": EntryPoint(partial(by_a2a, stream=True)),
 }
 
 
