@@ -35,7 +35,7 @@ from ..adapters.transports import Transport
 from ..adapters.transports.control.handshake import Facts
 from ..adapters.transports.control.plane import ControlPlane
 from ..adapters.web import GuardedClient
-from ..domain.execution import Executor, Generations, ModelRouter, SystemPrompts
+from ..domain.execution import Executor, Generations, ModelRouter, SystemPrompts, TurnLoop
 from ..domain.models import Cooldowns
 from ..domain.ports import (
     AgentRunner,
@@ -71,6 +71,7 @@ from ..domain.services import (
     Keys,
     Quotas,
     SessionService,
+    TokenCounts,
     ToolService,
 )
 from . import factories as making
@@ -172,7 +173,7 @@ class Container(DeclarativeContainer):
     compile_schema: Provider[CompileSchema] = Object(schema_check)
     knowledge: Provider[KnowledgeSource] = Singleton(making.knowledge, locations)
     system_prompts: Provider[SystemPrompts] = Singleton(making.system_prompts, knowledge, clock)
-    native: Provider[AgentRunner] = Singleton(
+    native: Provider[TurnLoop] = Singleton(
         making.native,
         router,
         toolbox,
@@ -249,6 +250,7 @@ class Container(DeclarativeContainer):
         clock,
         monotonic,
     )
+    token_counts: Provider[TokenCounts] = Singleton(making.token_counts, gateway, native)
 
     # The application.
     supervisor: Provider[Supervisor] = Singleton(Supervisor)
@@ -280,6 +282,7 @@ class Container(DeclarativeContainer):
         approvals,
         tool_service,
         embeddings,
+        token_counts,
         control,
         readiness,
         web,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,16 +11,18 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from a2a.types import (
+    CancelTaskRequest,
     GetTaskRequest,
     InvalidParamsError,
     SubscribeToTaskRequest,
     Task,
     TaskNotFoundError,
+    UnsupportedOperationError,
 )
 
 from tests.app.serving import config
 from tests.approvals.office import ARGUMENTS, Office, calls, open_office
-from tests.approvals.test_conversation import DELEGATING, spawns
+from tests.approvals.test_conversation import DELEGATING, pending, spawns
 from tests.fakes.behaviours import answer
 from tests.fakes.provider import FakeProvider
 
@@ -117,6 +120,37 @@ async def test_a_task_waits_for_the_approval_of_a_sub_agent(
         done = await caller.task(sent(f"approve {code_in(task)}", task_id=task.id))
         assert text_of(done).endswith("Done.")
         assert office.courier.sent == [ARGUMENTS]
+
+
+async def test_a_task_that_waits_is_cancelled(office: Office, caller: Caller) -> None:
+    task = await waiting(office, caller)
+    client = await caller.client()
+    cancelled = await client.cancel_task(CancelTaskRequest(id=task.id))
+    assert name(cancelled.status.state) == "canceled"
+    with pytest.raises(UnsupportedOperationError):
+        await caller.task(sent(f"approve {code_in(task)}", task_id=task.id))
+    assert not office.courier.sent
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+async def test_with_the_header_the_answer_stays_open(
+    office: Office, caller: Caller, streaming: bool
+) -> None:
+    requested = asyncio.Event()
+    office.served.container.approvals().on_requested(lambda _: requested.set())
+    caller.http.headers["x-opensoul-approval"] = "wait"
+    office.provider.will(calls(), answer("It is sent."))
+    answering = asyncio.create_task(collected(caller, streaming))
+    await requested.wait()
+    (approval,) = await pending(office)
+    await office.http("POST", f"/{approval['id']}", decision="allow-once")
+    assert await answering == "I send it. \n\nIt is sent."
+
+
+async def collected(caller: Caller, streaming: bool) -> str:
+    if streaming:
+        return streamed_text(await caller.stream(sent("Send it.")))
+    return text_of(await caller.task(sent("Send it.")))
 
 
 async def test_a_code_decides_on_its_own_task_alone(office: Office, caller: Caller) -> None:

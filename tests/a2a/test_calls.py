@@ -76,6 +76,7 @@ def configured(**fields: Any) -> dict[str, Any]:
         (rpc("SendMessage", changed(role="ROLE_AGENT")), -32602, 7),
         (rpc("SendMessage", changed(role="ROLE_NONE")), -32602, 7),
         (rpc("SendMessage", changed(parts=[{}])), -32602, 7),
+        (rpc("SendMessage", changed(parts=[{"text": "a"}] * 2_001)), -32602, 7),
         (rpc("SendMessage", changed(parts=[{"raw": "!"}])), -32602, 7),
         (rpc("SendMessage", changed(parts=[{"text": ""}])), None, 7),
         (rpc("SendMessage", changed(contextId="a b")), -32602, 7),
@@ -237,6 +238,8 @@ async def test_a_repeated_request_gets_the_same_task(
     assert (again.id, again.context_id, text_of(again)) == (first.id, first.context_id, "Hello!")
     assert name(again.status.state) == "completed"
     assert len(provider.requests) == 1
+    (event,) = await current.stream(sent())
+    assert (event.task.id, text_of(event.task)) == (first.id, "Hello!")
 
 
 async def test_a_body_that_is_too_large_is_refused(served: Served) -> None:

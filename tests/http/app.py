@@ -22,7 +22,7 @@ from opensoul.adapters.persistence.memory.store import MemoryStore
 from opensoul.adapters.persistence.queue import Lanes, LocalQueue
 from opensoul.adapters.system.ids import new_id
 from opensoul.adapters.tools import EmptyToolbox
-from opensoul.adapters.transports import RouteTable, Transport, health, openapi
+from opensoul.adapters.transports import RouteTable, Transport, anthropic, health, openapi
 from opensoul.adapters.transports import runs as runs_http
 from opensoul.adapters.transports.http import install
 from opensoul.adapters.transports.openai import chat as openai_chat
@@ -54,7 +54,7 @@ from opensoul.domain.models.embeddings import EmbeddingRequest, Embeddings
 from opensoul.domain.runs.events import RunEvent
 from opensoul.domain.runs.records import RunRecord
 from opensoul.domain.runs.spec import RunRequest, RunSpec
-from opensoul.domain.services import Approvals, EmbeddingService
+from opensoul.domain.services import Approvals, EmbeddingService, TokenCounts
 from opensoul.domain.services.access import Access
 from opensoul.domain.services.gateway import Gateway
 from opensoul.domain.settings import (
@@ -256,6 +256,12 @@ class Harness:
             openai_completions.transport(self.gateway, self.approvals),
             openai_embeddings.transport(
                 EmbeddingService(gateway=self.gateway, embedders={"test": self.embedder})
+            ),
+            anthropic.transport(
+                self.gateway,
+                self.approvals,
+                TokenCounts(gateway=self.gateway, native=loop),
+                GuardedClient(),
             ),
             runs_http.transport(self.gateway),
             health.transport(self.check),

@@ -97,18 +97,21 @@ async def test_the_405_says_which_request_is_served(
     )
 
 
-@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens", "/messages"])
+@pytest.mark.parametrize(
+    "path", ["/messages", "/v1/v1/messages", "/v1/messages/", "/v1/messages/batches"]
+)
 async def test_clients_of_anthropic_get_the_error_in_their_own_envelope(
-    gateway: Harness, client: Client, path: str
+    client: Client, path: str
 ) -> None:
     reply = await client.ask("POST", path, data=b'{"model":"claude"}')
 
     assert reply.status == 404
-    assert list(reply.json) == ["type", "error"]
+    assert list(reply.json) == ["type", "error", "request_id"]
     assert reply.json["type"] == "error"
     assert list(reply.json["error"]) == ["type", "message"]
     assert reply.json["error"]["type"] == "not_found_error"
-    assert "chat completions (POST /v1/chat/completions)" in reply.json["error"]["message"]
+    assert "only POST /v1/messages and" in reply.json["error"]["message"]
+    assert "POST /v1/chat/completions" in reply.json["error"]["message"]
     if path.startswith("/v1"):
         reply = await client.ask("POST", path, headers={"x-api-key": "wrong"})
         assert (reply.status, reply.json["error"]["type"]) == (401, "authentication_error")

@@ -92,6 +92,11 @@ def test_what_no_model_can_count_is_cut() -> None:
     assert kept == Finished(StopReason.STOP, Usage(2**53, -(2**53)), "m")
 
 
+def test_the_end_by_a_stop_sequence_is_kept() -> None:
+    event = Finished(StopReason.STOP, Usage(1, 2), "m", "END")
+    assert list(decode_events(encode_events([event]))) == [event]
+
+
 @pytest.mark.parametrize(
     "data",
     [

@@ -29,6 +29,7 @@ from .execution import (
     queue,
     session_service,
     signals,
+    token_counts,
 )
 from .persistence import (
     catalog,
@@ -101,6 +102,7 @@ __all__ = [
     "store",
     "stored_approvals",
     "system_prompts",
+    "token_counts",
     "token_file",
     "tool_service",
     "toolbox",

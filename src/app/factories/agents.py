@@ -40,7 +40,7 @@ def native(
     system_prompts: SystemPrompts,
     clock: Clock,
     monotonic: Clock,
-) -> AgentRunner:
+) -> TurnLoop:
     return TurnLoop(
         router,
         toolbox,
@@ -84,7 +84,7 @@ def commands(
 
 
 def runners(
-    native: AgentRunner,
+    native: TurnLoop,
     echo: AgentRunner,
     python: AgentRunner,
     commands: AgentRunner,

@@ -7,7 +7,15 @@ from collections.abc import Callable
 from ...adapters.config import ConfigSource
 from ...adapters.mcp import McpToolbox
 from ...adapters.system.logging import LogRing
-from ...adapters.transports import RouteTable, Transport, a2a, health, mcp_server, openapi
+from ...adapters.transports import (
+    RouteTable,
+    Transport,
+    a2a,
+    anthropic,
+    health,
+    mcp_server,
+    openapi,
+)
 from ...adapters.transports import approvals as approvals_http
 from ...adapters.transports import runs as runs_http
 from ...adapters.transports import tool_calls as tool_calls_http
@@ -34,6 +42,7 @@ from ...domain.services import (
     Gateway,
     Keys,
     SessionService,
+    TokenCounts,
     ToolService,
 )
 from .. import plugins
@@ -102,6 +111,7 @@ def transports(
     approvals: Approvals,
     tool_service: ToolService,
     embeddings: EmbeddingService,
+    token_counts: TokenCounts,
     control: ControlPlane,
     readiness: Readiness,
     web: WebClient,
@@ -117,6 +127,7 @@ def transports(
         openai_completions.transport(gateway, approvals),
         openai_embeddings.transport(embeddings),
         openai_models.transport(gateway, started_at=clock()),
+        anthropic.transport(gateway, approvals, token_counts, web),
         runs_http.transport(gateway),
         a2a.transport(gateway, approvals, web),
         approvals_http.transport(approvals),

@@ -2,6 +2,7 @@
 
 from .client_calls import StoredCalls, check_results
 from .compaction import Compactor, SummaryRefused, readable_tokens
+from .execution import Execution, execution_of
 from .executor import COMMAND_RUNNER, Executor
 from .formatted import schema_check, withheld
 from .generations import Generations
@@ -12,6 +13,7 @@ from .system_prompts import SystemPrompts
 __all__ = [
     "COMMAND_RUNNER",
     "Compactor",
+    "Execution",
     "Executor",
     "Generations",
     "ModelRouter",
@@ -20,6 +22,7 @@ __all__ = [
     "SystemPrompts",
     "TurnLoop",
     "check_results",
+    "execution_of",
     "readable_tokens",
     "schema_check",
     "withheld",

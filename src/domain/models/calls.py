@@ -217,10 +217,13 @@ class ToolCallDelta:
 
 @dataclass(frozen=True, slots=True)
 class ModelFinished:
-    """The last event of every successful call. `usage`: None if the provider reported none."""
+    """The last event of every successful call. `usage`: None if the provider reported none.
+    `stop_sequence`: the one of the request's `stop` that ended the answer, where the provider
+    reports it."""
 
     stop: StopReason
     usage: Usage | None = None
+    stop_sequence: str = ""
 
 
 ModelEvent = TextDelta | ReasoningDelta | ReasoningSigned | ToolCallDelta | ModelFinished

@@ -127,11 +127,13 @@ class Resumed:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """Terminal: the answer is complete and the turn is committed. `model` is `provider/model`."""
+    """Terminal: the answer is complete and the turn is committed. `model` is `provider/model`.
+    `stop_sequence`: as in ModelFinished."""
 
     stop: StopReason
     usage: Usage
     model: str
+    stop_sequence: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +223,12 @@ class Answered:
     stop: StopReason
     usage: Usage
     model: str
+    stop_sequence: str = ""
+
+    @property
+    def end(self) -> Finished:
+        """The event that the Run ends with."""
+        return Finished(self.stop, self.usage, self.model, self.stop_sequence)
 
 
 RunnerEvent = TextDelta | ReasoningDelta | ToolEvent | ContextEvent | StepDone | Waiting | Answered

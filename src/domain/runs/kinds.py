@@ -210,7 +210,9 @@ def _dump_finished(event: Finished) -> list[object]:
     bounded: Sequence[int] = counts
     if max(counts) > _MOST_TOKENS or min(counts) < -_MOST_TOKENS:
         bounded = [max(-_MOST_TOKENS, min(count, _MOST_TOKENS)) for count in counts]
-    return [str(event.stop), [*bounded, usage.estimated], event.model]
+    # Left out where there is none: earlier releases know no such field.
+    sequence = [event.stop_sequence] if event.stop_sequence else []
+    return [str(event.stop), [*bounded, usage.estimated], event.model, *sequence]
 
 
 def _load_finished(fields: Sequence[object]) -> Finished:
@@ -225,9 +227,14 @@ def _load_finished(fields: Sequence[object]) -> Finished:
                 bool() as estimated,
             ],
             str() as model,
+            *more,
         ]:
             usage = Usage(asked, answered, reasoning, cached, estimated)
-            return Finished(StopReason(stop), usage, model)
+            match more:
+                case []:
+                    return Finished(StopReason(stop), usage, model)
+                case [str() as sequence]:
+                    return Finished(StopReason(stop), usage, model, sequence)
     raise ValueError("a stop reason, usage and a model were expected")
 
 

@@ -15,7 +15,7 @@ from ..byte_budget import NO_CHARGE, Charge, InFlight
 from ..chat_commands import ChatCommand
 from ..concurrency import image_bytes, off_loop, shielded
 from ..errors import EventsExpired, Forbidden, Unauthenticated, UnknownRun
-from ..execution import Generations, StoredCalls, check_results
+from ..execution import Execution, Generations, StoredCalls, check_results, execution_of
 from ..messages import Role
 from ..models import ModelTarget
 from ..ports import (
@@ -207,6 +207,17 @@ class Gateway:
         if self._on_run:
             self._tell(submission.record)
         return spec
+
+    async def plan(self, principal: Principal, request: RunRequest) -> Execution:
+        """What the Run of a request would be. None begins, and nothing is reserved.
+
+        Raises Forbidden, InvalidRequest and its kinds, RateLimited, QuotaExceeded.
+        """
+        require(principal, Action.START_RUN)
+        self.check_request(principal)
+        settings = self._settings()
+        spec = await self._make(principal, request, settings, self._new_id())
+        return execution_of(spec, settings)
 
     async def submit_once(
         self,

@@ -24,6 +24,7 @@ from ..media import UNREAD, MediaPart
 
 _TEXT_MODES = frozenset({"text", "text/plain", "text/*", "*/*", "text/markdown"})
 _MEDIA_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+*-]+(?:;[^,;]{0,100}){0,4}")
+_MOST_PARTS = 2_000
 _WEB = ("http://", "https://")
 
 
@@ -58,6 +59,9 @@ def read_question(request: SendMessageRequest, *, legacy: bool) -> Question:
         raise _invalid("`message.messageId` is missing.", "message.messageId")
     if not sent.parts:
         raise _invalid("`message.parts` must have one part at least.", "message.parts")
+    if len(sent.parts) > _MOST_PARTS:
+        message = f"`message.parts` has {len(sent.parts)} parts; the limit is {_MOST_PARTS}."
+        raise _invalid(message, "message.parts")
     parts: list[Part] = []
     media: list[MediaPart] = []
     for number, part in enumerate(sent.parts):

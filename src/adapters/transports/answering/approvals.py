@@ -250,8 +250,7 @@ def description_of(approval: Approval, *, of: str = "") -> str:
 
 
 def question_for(approval: Approval, *, of_subagent: bool = False) -> str:
-    """The text that asks the client of a run to decide. The arguments stand on one line, so that
-    none of their lines can look like those with the code."""
+    """The text that asks the client of a run to decide."""
     of = " of a sub-agent" if of_subagent else ""
     minutes = max(1, round((approval.expires_at - approval.created_at) / 60))
     return (

@@ -114,13 +114,20 @@ async def begin_run(
 
 
 async def follow_run(
-    gateway: Gateway, approvals: Approvals, context: RequestContext, run: RunRecord
+    gateway: Gateway,
+    approvals: Approvals,
+    context: RequestContext,
+    run: RunRecord,
+    *,
+    waits: bool,
 ) -> BegunRun:
-    """A run that was begun before, and its events from the first one. It goes on when the client
-    leaves. Raises Forbidden."""
+    """A run without a required format that was begun before, and its events from the first one. It
+    goes on when the client leaves. `waits`: as in `begin_run`. Raises Forbidden."""
     following = await context.enter(gateway.follow(context.principal, run, kept=True, stops=False))
     context.adopt_task()
     context.began(run, run.agent_id)
-    events = CurrentEvents(gateway, context, run, following)
+    events = CurrentEvents(gateway, context, run, following, has_format=False)
+    if waits:
+        return BegunRun(run, events, None)
     pause = ApprovalPause(approvals, following, context)
     return BegunRun(run, await context.enter(AskingEvents(events, run, pause, last=0)), pause)

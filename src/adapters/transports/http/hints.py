@@ -20,9 +20,10 @@ _RESPONSES = (
     "`openai:chat:opensoul`; OpenAI's libraries: `client.chat.completions.create`."
 )
 _MESSAGES = (
-    "Anthropic's Messages API is not served; use an OpenAI client with chat completions "
-    f"({_CHAT}). AI SDK: `createOpenAICompatible`; LangChain: `ChatOpenAI`; promptfoo: "
-    "`openai:chat:opensoul`; LiteLLM: model `openai/opensoul`."
+    "Of Anthropic's API only POST /v1/messages and POST /v1/messages/count_tokens are served. Set "
+    "the client's base URL to the Gateway's address, without `/v1` at its end; for "
+    "`@ai-sdk/anthropic` with it. Chat completions are at "
+    f"{_CHAT}."
 )
 _COMPLETIONS = (
     "Completions of a plain prompt are at POST /v1/completions, where "

@@ -22,7 +22,14 @@ from ..routes import RouteTable, Switch, Transport
 from . import cors
 from .bodies import BoundedBody
 from .context import current
-from .errors import INTERNAL_ERROR, HttpRejection, Problem, answer, problem_of
+from .errors import (
+    INTERNAL_ERROR,
+    HttpRejection,
+    Problem,
+    answer,
+    anthropic_answer,
+    problem_of,
+)
 from .hints import expects_anthropic, hint_for, hint_for_method, hint_for_route
 from .hosts import check_page
 from .middleware import Middleware
@@ -190,4 +197,7 @@ def _answer(problem: Problem) -> Response:
     context.discarding = True
     request.body.clear()
     versioned = b"anthropic-version" in context.headers
-    return answer(problem, anthropic=expects_anthropic(request.path, versioned=versioned))
+    if expects_anthropic(request.path, versioned=versioned):
+        context.response_headers["request-id"] = context.request_id
+        return anthropic_answer(problem, context.request_id)
+    return answer(problem)

@@ -30,8 +30,7 @@ from .....domain.runs import (
 from ...answering import Answer
 from ...http import Problem
 from ...http.json_text import dumps
-from ..common import usage_object
-from .extras import Extras
+from ..common import Extras, usage_object
 
 _DEFAULT = Extras()
 

@@ -8,9 +8,14 @@ from typing import Any
 from ...answering import ANSWER_HEADERS, APPROVAL_HEADER, BINDING_HEADERS, RESUME_HEADERS
 from ...routes import SCHEMA_REF, json_content
 from ...routes import object_schema as _object
-from ..common import CHOICE_SCHEMA, MESSAGES_SCHEMA, TOOLS_SCHEMA, USAGE_SCHEMA
+from ..common import (
+    CHOICE_SCHEMA,
+    EXTRA_HEADERS,
+    MESSAGES_SCHEMA,
+    TOOLS_SCHEMA,
+    USAGE_SCHEMA,
+)
 from . import examples
-from .extras import EXTRA_HEADERS
 from .request import Fields
 
 _STRING, _INTEGER, _NULL = {"type": "string"}, {"type": "integer"}, {"type": "null"}

@@ -21,9 +21,9 @@ from ...http.context import current
 from ...media import MediaReader
 from ...routes import Route, Transport
 from ...switches import CHAT_SWITCH, answer_limits
+from ..common import extras_in
 from . import operations
 from .answers import Frames, completion, head_of
-from .extras import extras_in
 from .request import read_request
 
 
