@@ -60,7 +60,8 @@ Ask = Callable[[Served], Coroutine[Any, Any, Answered]]
 async def posted(served: Served, path: str, **body: Any) -> AsyncIterator[tuple[Any, Any]]:
     """The response to a POST, and its document, or those of its events."""
     headers = served.authorization | {"x-opensoul-session-key": SESSION}
-    body |= {"stream_options": {"include_usage": True}} if body["stream"] else {}
+    if body["stream"] and path != "/v1/messages":
+        body["stream_options"] = {"include_usage": True}
     async with served.client.post(path, json=body, headers=headers) as response:
         text = await response.text()
         events = [line[6:] for line in text.split("\n") if line.startswith("data: {")]
@@ -109,6 +110,61 @@ async def by_completions(served: Served, *, stream: bool) -> Answered:
     choices = [choice for chunk in chunks for choice in chunk["choices"]]
     text = "".join(choice["text"] for choice in choices)
     return Answered(text, choices[-1]["finish_reason"], usage_of(chunks[-1]["usage"]), session)
+
+
+STOPS = {
+    "end_turn": "stop",
+    "max_tokens": "length",
+    "refusal": "content_filter",
+    "tool_use": "tool_calls",
+}
+"""Anthropic's reasons for the end of an answer."""
+
+
+def joined(events: Sequence[Any]) -> Any:
+    """The message of which the events of a stream are the pieces."""
+    message: Any = {}
+    for event in events:
+        match event:
+            case {"type": "message_start"}:
+                message = event["message"]
+            case {"type": "content_block_start"}:
+                message["content"].append(event["content_block"] | {"json": ""})
+            case {"type": "content_block_delta", "delta": {"text": text}}:
+                message["content"][event["index"]]["text"] += text
+            case {"type": "content_block_delta", "delta": {"partial_json": text}}:
+                message["content"][event["index"]]["json"] += text
+            case {"type": "message_delta"}:
+                message["usage"] |= event["usage"]
+                message |= event["delta"]
+    for block in message["content"]:
+        if block["type"] == "tool_use":
+            block["input"] = json.loads(block["json"])
+    return message
+
+
+async def by_messages(
+    served: Served, *, stream: bool, messages: Any = None, **body: Any
+) -> Answered:
+    said = messages or [{"role": "user", "content": MESSAGE}]
+    body |= {"model": "opensoul", "max_tokens": 1_000, "messages": said, "stream": stream}
+    async with posted(served, "/v1/messages", **body) as (response, found):
+        if error := error_in(found):
+            return Answered(error=error)
+        session = response.headers["x-opensoul-session-key"]
+    message = joined(found) if stream else found
+    blocks = message["content"]
+    return Answered(
+        "".join(block["text"] for block in blocks if block["type"] == "text"),
+        STOPS[message["stop_reason"]],
+        (message["usage"]["input_tokens"], message["usage"]["output_tokens"]),
+        session,
+        calls=tuple(
+            (block["name"], json.dumps(block["input"], separators=(",", ":")))
+            for block in blocks
+            if block["type"] == "tool_use"
+        ),
+    )
 
 
 def address(served: Served) -> str:
@@ -205,6 +261,8 @@ ENTRY_POINTS = {
     "chat, streamed": EntryPoint(partial(by_chat, stream=True)),
     "completions": EntryPoint(partial(by_completions, stream=False)),
     "completions, streamed": EntryPoint(partial(by_completions, stream=True)),
+    "messages": EntryPoint(partial(by_messages, stream=False)),
+    "messages, streamed": EntryPoint(partial(by_messages, stream=True)),
     "WebSocket": EntryPoint(by_websocket),
     "command line": EntryPoint(by_command_line),
     "MCP": EntryPoint(by_mcp, lacks=frozenset({"usage"})),
@@ -245,7 +303,7 @@ async def gateway(home: Path, *behaviours: Behaviour) -> AsyncIterator[Served]:
         provider.will(*behaviours)
         content = config(provider.base_url, tools={"alsoAllow": ["group:plugins"]})
         endpoints = content["gateway"]["http"]["endpoints"]
-        endpoints |= {name: {"enabled": True} for name in ("completions", "mcp", "a2a")}
+        endpoints |= {name: {"enabled": True} for name in ("completions", "messages", "mcp", "a2a")}
         async with serving(home, content, find_plugins=FIND) as served:
             yield served
 
@@ -373,10 +431,28 @@ async def tools_by_chat(served: Served, *, stream: bool) -> Sequence[Answered]:
     return first, await by_chat(served, stream=stream, messages=messages, tools=[tool])
 
 
+async def tools_by_messages(served: Served, *, stream: bool) -> Sequence[Answered]:
+    tool = {"name": WEATHER[0], "input_schema": {"type": "object"}}
+    question = {"role": "user", "content": MESSAGE}
+    first = await by_messages(served, stream=stream, messages=[question], tools=[tool])
+    (name, arguments) = first.calls[0]
+    call = {"type": "tool_use", "id": "c1", "name": name, "input": json.loads(arguments)}
+    text = {"type": "text", "text": first.text}
+    result = {"type": "tool_result", "tool_use_id": "c1", "content": "sunny"}
+    messages = [
+        question,
+        {"role": "assistant", "content": [text, call]},
+        {"role": "user", "content": [result]},
+    ]
+    return first, await by_messages(served, stream=stream, messages=messages, tools=[tool])
+
+
 AskWithTools = Callable[[Served], Coroutine[Any, Any, Sequence[Answered]]]
 WITH_CLIENT_TOOLS: dict[str, AskWithTools] = {
     "chat": partial(tools_by_chat, stream=False),
     "chat, streamed": partial(tools_by_chat, stream=True),
+    "messages": partial(tools_by_messages, stream=False),
+    "messages, streamed": partial(tools_by_messages, stream=True),
 }
 
 

@@ -189,8 +189,10 @@ async def ask_versioned(client: Client, path: str, headers: dict[str, str] = BEA
 
 
 async def test_a_client_of_anthropic_gets_the_list_in_its_format(client: Client) -> None:
-    listed = (await ask_versioned(client, "/v1/models")).json
+    reply = await ask_versioned(client, "/v1/models")
+    listed = reply.json
 
+    assert reply.headers["request-id"] == reply.headers["x-request-id"]
     assert list(listed) == ["data", "has_more", "first_id", "last_id"]
     assert listed["data"][2] == {
         "type": "model",

@@ -62,17 +62,23 @@ class _Endpoint:
     async def model(self, model_id: str) -> Response:
         settings = self.gateway.settings
         directory = self.gateway.directory(current().principal)
-        if settings.endpoints.embeddings and not _for_anthropic():
+        for_anthropic = _for_anthropic()
+        if settings.endpoints.embeddings and not for_anthropic:
             for target in settings.embedding_models:
                 if target.ref == model_id:
                     return _json(embedding_object(target, self.created))
         agent = directory.named_by_model(model_id) or directory.default
-        shown = anthropic.agent_info if _for_anthropic() else agent_object
+        shown = anthropic.agent_info if for_anthropic else agent_object
         return _json(shown(model_id, agent, self.created))
 
 
 def _for_anthropic() -> bool:
-    return b"anthropic-version" in current().headers
+    """Whether the answer is in that format, whose clients read the id of the request."""
+    context = current()
+    if b"anthropic-version" not in context.headers:
+        return False
+    context.response_headers["request-id"] = context.request_id
+    return True
 
 
 def _json(value: Mapping[str, object]) -> Response:
