@@ -29,6 +29,7 @@ from opensoul.adapters.transports.openai import chat as openai_chat
 from opensoul.adapters.transports.openai import completions as openai_completions
 from opensoul.adapters.transports.openai import embeddings as openai_embeddings
 from opensoul.adapters.transports.openai import models as openai_models
+from opensoul.adapters.transports.openai import responses as openai_responses
 from opensoul.adapters.web import GuardedClient
 from opensoul.app.server import hypercorn as our_hypercorn
 from opensoul.domain.access import ALL_SCOPES, Credential, Principal
@@ -262,6 +263,9 @@ class Harness:
                 self.approvals,
                 TokenCounts(gateway=self.gateway, native=loop),
                 GuardedClient(),
+            ),
+            openai_responses.transport(
+                self.gateway, self.approvals, GuardedClient(), clock=time.time
             ),
             runs_http.transport(self.gateway),
             health.transport(self.check),

@@ -26,6 +26,7 @@ from ...adapters.transports.openai import chat as openai_chat
 from ...adapters.transports.openai import completions as openai_completions
 from ...adapters.transports.openai import embeddings as openai_embeddings
 from ...adapters.transports.openai import models as openai_models
+from ...adapters.transports.openai import responses as openai_responses
 from ...domain.ports import (
     Clock,
     ConfigFile,
@@ -128,6 +129,7 @@ def transports(
         openai_embeddings.transport(embeddings),
         openai_models.transport(gateway, started_at=clock()),
         anthropic.transport(gateway, approvals, token_counts, web),
+        openai_responses.transport(gateway, approvals, web, clock=clock),
         runs_http.transport(gateway),
         a2a.transport(gateway, approvals, web),
         approvals_http.transport(approvals),

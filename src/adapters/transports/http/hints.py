@@ -13,11 +13,15 @@ _BASE_URL = (
     "Set the client's base URL to the Gateway's address with `/v1` at its end, once and with "
     "nothing after it."
 )
-_RESPONSES = (
-    f"The Responses API is not served; use chat completions ({_CHAT}). AI SDK: "
-    '`provider.chat("opensoul")`; OpenAI Agents SDK: `set_default_openai_api("chat_completions")`; '
-    "LangChain: `ChatOpenAI(use_responses_api=False)`; Pydantic AI: `OpenAIChatModel`; promptfoo: "
+_CHAT_INSTEAD = (
+    'AI SDK: `provider.chat("opensoul")`; OpenAI Agents SDK: '
+    '`set_default_openai_api("chat_completions")`; LangChain: '
+    "`ChatOpenAI(use_responses_api=False)`; Pydantic AI: `OpenAIChatModel`; promptfoo: "
     "`openai:chat:opensoul`; OpenAI's libraries: `client.chat.completions.create`."
+)
+_RESPONSES = (
+    "The Responses API is at POST /v1/responses, where gateway.http.endpoints.responses.enabled is "
+    f"true. {_BASE_URL} Otherwise use chat completions ({_CHAT}). {_CHAT_INSTEAD}"
 )
 _MESSAGES = (
     "Of Anthropic's API only POST /v1/messages and POST /v1/messages/count_tokens are served. Set "
@@ -105,6 +109,13 @@ def hint_for(path: str) -> str:
     if "models" in steps:
         return f"The agents are listed at GET /v1/models. {_BASE_URL}"
     return ""
+
+
+def hint_for_switched_off(path: str) -> str:
+    """How clients of an endpoint that is switched off use chat completions."""
+    hint = f"Chat completions are at {_CHAT}."
+    is_responses = _BY_FIRST.get((_without_base(path.split("/")) or [""])[0]) is _RESPONSES
+    return f"{hint} {_CHAT_INSTEAD}" if is_responses else hint
 
 
 def hint_for_route(path: str) -> str:
