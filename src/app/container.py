@@ -45,6 +45,7 @@ from ..domain.ports import (
     ConfigFile,
     CurrentSettings,
     DeviceBook,
+    Embedder,
     KeyBook,
     KnowledgeSource,
     Limits,
@@ -66,6 +67,7 @@ from ..domain.services import (
     AgentSessions,
     Approvals,
     Devices,
+    EmbeddingService,
     Gateway,
     Keys,
     Quotas,
@@ -144,6 +146,7 @@ class Container(DeclarativeContainer):
     models: Provider[Mapping[str, ModelClient]] = Singleton(
         making.models, openai, anthropic, local, scripted
     )
+    embedders: Provider[Mapping[str, Embedder]] = Singleton(making.embedders)
     prepare: Provider[Mapping[str, Prepare]] = Singleton(making.prepare, local)
     cooldowns: Provider[Cooldowns] = Singleton(making.cooldowns, monotonic)
     router: Provider[ModelRouter] = Singleton(making.router, models, cooldowns)
@@ -236,6 +239,9 @@ class Container(DeclarativeContainer):
         late_gateway,
         quotas,
     )
+    embeddings: Provider[EmbeddingService] = Singleton(
+        making.embeddings, gateway, embedders, quotas
+    )
     tool_service: Provider[ToolService] = Singleton(
         making.tool_service,
         gateway,
@@ -279,6 +285,7 @@ class Container(DeclarativeContainer):
         gateway,
         approvals,
         tool_service,
+        embeddings,
         token_counts,
         control,
         readiness,
@@ -304,6 +311,7 @@ class Container(DeclarativeContainer):
         approvals,
         control,
         models,
+        embedders,
         toolbox,
         tool_service,
         prepare,

@@ -15,7 +15,15 @@ from ..adapters.transports.model_server import ModelServer
 from ..domain.errors import ModelFailed, StoreFailed
 from ..domain.execution import Executor
 from ..domain.models import ModelTarget
-from ..domain.ports import CurrentSettings, KeyBook, ModelClient, RunEvents, SessionStore, Toolbox
+from ..domain.ports import (
+    CurrentSettings,
+    Embedder,
+    KeyBook,
+    ModelClient,
+    RunEvents,
+    SessionStore,
+    Toolbox,
+)
 from ..domain.services import (
     CHECK_SECONDS,
     EXPIRY_SECONDS,
@@ -90,6 +98,7 @@ class Lifecycle:
         approvals: Approvals,
         control: Control,
         models: Mapping[str, ModelClient],
+        embedders: Mapping[str, Embedder],
         toolbox: Toolbox,
         tools: ToolService,
         prepare: Mapping[str, Prepare],
@@ -115,6 +124,7 @@ class Lifecycle:
         self._approvals = approvals
         self._control = control
         self._models = models
+        self._embedders = embedders
         self._toolbox = toolbox
         self._tools = tools
         self._prepare = prepare
@@ -185,6 +195,8 @@ class Lifecycle:
             # Nothing below fails: models and tasks that were closed are not opened again.
             for client in self._models.values():
                 stack.push_async_callback(client.close)
+            for embedder in self._embedders.values():
+                stack.push_async_callback(embedder.close)
             stack.push_async_callback(self._toolbox.close)
             stack.push_async_callback(self._model_server.close)
             stack.push_async_callback(self._python_agents.close)

@@ -44,7 +44,7 @@ from .persistence import (
     workspaces,
 )
 from .process import configure_logging, facts, lifecycle, log_bounds, readiness, stop_process
-from .providers import cooldowns, local, models, prepare, router
+from .providers import cooldowns, embedders, embeddings, local, models, prepare, router
 from .tooling import all_tools, builtin_tools, mcp, sandbox, session_tools, tool_service, toolbox
 
 __all__ = [
@@ -62,6 +62,8 @@ __all__ = [
     "cooldowns",
     "device_book",
     "devices",
+    "embedders",
+    "embeddings",
     "executor",
     "facts",
     "gateway",

@@ -18,6 +18,7 @@ from ...domain.execution import Executor
 from ...domain.ports import (
     Clock,
     CurrentSettings,
+    Embedder,
     KeyBook,
     ModelClient,
     RunEvents,
@@ -75,6 +76,7 @@ def lifecycle(
     approvals: Approvals,
     control: ControlPlane,
     models: Mapping[str, ModelClient],
+    embedders: Mapping[str, Embedder],
     toolbox: Toolbox,
     tool_service: ToolService,
     prepare: Mapping[str, Prepare],
@@ -101,6 +103,7 @@ def lifecycle(
         approvals=approvals,
         control=control,
         models=models,
+        embedders=embedders,
         toolbox=toolbox,
         tools=tool_service,
         prepare=prepare,

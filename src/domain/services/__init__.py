@@ -13,6 +13,7 @@ from .agent_sessions import (
 from .approvals import Approvals, may_decide
 from .chat_commands import CommandRunner
 from .devices import EXPIRY_SECONDS, Devices
+from .embeddings import Embedded, EmbeddingService
 from .gateway import MAX_RUNS_LISTED, Events, Following, Gateway
 from .keys import Keys, NewKey
 from .model_calls import ModelCalls
@@ -39,6 +40,8 @@ __all__ = [
     "CommandRunner",
     "Devices",
     "DirectCall",
+    "Embedded",
+    "EmbeddingService",
     "Events",
     "Following",
     "Gateway",
