@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -101,6 +102,8 @@ async def serving(
     """Serve `content` as configuration; `parts` replace the container's providers."""
     config_path = home / "opensoul.json"
     config_path.write_text(json.dumps(content))
+    # A file that was just written is read a second time, for a later write may have its time stamp.
+    os.utime(config_path, (0, 0))
     machine: dict[str, providers.Provider[Any]] = {
         "overrides": providers.Object(Overrides(config_path=str(config_path))),
         "env": providers.Object({"OPENSOUL_STATE_DIR": str(home / "state")}),

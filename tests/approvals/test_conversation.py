@@ -12,6 +12,7 @@ import openai
 import pytest
 from dependency_injector import providers
 
+from opensoul.domain.sessions import SessionQuery
 from opensoul.domain.tools import new_code
 from tests.app.serving import SECRET
 from tests.approvals.office import (
@@ -55,6 +56,26 @@ async def test_the_answer_asks_and_the_next_message_goes_on_with_the_run(
     assert office.courier.sent == [ARGUMENTS]
     assert len(office.provider.requests) == 2
     assert asked.code not in str([request.json for request in office.provider.requests])
+
+
+@pytest.mark.parametrize("ending", ["approve", "cancel"])
+async def test_a_temporary_conversation_is_forgotten_with_its_approval(
+    office: Office, ending: str
+) -> None:
+    headers = {"X-OpenWebUI-Chat-Id": "temporary:1"}
+    asked = await office.asked(headers=headers)
+    catalog = office.served.container.catalog()
+
+    if ending == "approve":
+        assert (await office.said(f"approve {asked.code}", headers=headers)).text == "It is sent."
+    else:
+        url = f"/v1/runs/{asked.run_id}/cancel"
+        async with office.served.client.post(url, headers=office.headers()) as response:
+            assert (await response.json())["status"] == "aborted"
+
+    store = office.served.container.store()
+    while await store.open_turns() or (await catalog.list(SessionQuery())).total:
+        pass  # It is deleted behind the answer.
 
 
 @pytest.mark.parametrize("stream", [False, True])

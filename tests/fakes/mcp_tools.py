@@ -33,16 +33,8 @@ class _BrokenServer(MCPServer):
         ]
 
 
-class _SlowServer(MCPServer):
-    """Does not list its tools."""
-
-    async def list_tools(self) -> list[Tool]:
-        await asyncio.Event().wait()
-        raise AssertionError
-
-
-def server(folder: Path, *, lists: bool = True, breaks: bool = False) -> MCPServer:
-    kind = _BrokenServer if breaks else MCPServer if lists else _SlowServer
+def server(folder: Path, *, breaks: bool = False) -> MCPServer:
+    kind = _BrokenServer if breaks else MCPServer
     made = kind("fake", version="1.2")
     read = ToolAnnotations(read_only_hint=True)
 

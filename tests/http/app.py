@@ -25,6 +25,7 @@ from opensoul.adapters.transports import RouteTable, Transport, anthropic, healt
 from opensoul.adapters.transports import runs as runs_http
 from opensoul.adapters.transports.http import install
 from opensoul.adapters.transports.openai import chat as openai_chat
+from opensoul.adapters.transports.openai import responses as openai_responses
 from opensoul.adapters.web import GuardedClient
 from opensoul.app.server import hypercorn as our_hypercorn
 from opensoul.domain.access import ALL_SCOPES, Credential, Principal
@@ -214,6 +215,9 @@ class Harness:
                 self.approvals,
                 TokenCounts(gateway=self.gateway, native=loop),
                 GuardedClient(),
+            ),
+            openai_responses.transport(
+                self.gateway, self.approvals, GuardedClient(), clock=time.time
             ),
             runs_http.transport(self.gateway),
             health.transport(self.check),

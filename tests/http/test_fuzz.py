@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from opensoul.adapters.transports.openai.chat.request import NEUTRAL, PASSED_ON
 from opensoul.domain.models import TextDelta
+from tests.examples import examples
 
 from .app import HELLO, Harness
 from .client import BEARER, CHAT
@@ -82,14 +83,17 @@ def changed(value: Any, path: tuple[Any, ...], new: Any) -> Any:
 class Fuzzed:
     """One application, asked without a socket: the wire is not what is tried here."""
 
-    def __init__(self) -> None:
-        self.harness = Harness()
+    def __init__(self, harness: Harness, path: str = CHAT) -> None:
+        self.harness = harness
+        self.path = path
         # An answer in every format that a request may require here.
         self.harness.model.script = (TextDelta("{}"), HELLO[-1])
         self.client = self.harness.app.test_client()
 
     async def ask(self, body: bytes, headers: dict[str, str] | None = None) -> int:
-        response = await self.client.post(CHAT, data=body, headers={**BEARER, **(headers or {})})
+        response = await self.client.post(
+            self.path, data=body, headers={**BEARER, **(headers or {})}
+        )
         answered = await response.get_data(as_text=False)
         assert response.status_code in (200, 400, 404, 413, 415), (body, answered)
         if response.status_code != 200:
@@ -99,14 +103,14 @@ class Fuzzed:
 
 @pytest.fixture
 async def fuzzed() -> AsyncIterator[Fuzzed]:
-    fuzzed = Fuzzed()
+    fuzzed = Fuzzed(Harness())
     await fuzzed.harness.store.open()
     yield fuzzed
     await fuzzed.harness.gateway.drain(1)
 
 
 FUZZ = settings(
-    max_examples=150,
+    max_examples=examples(150),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -10,6 +10,8 @@ from .app import Harness
 from .client import BEARER, CHAT, Client
 
 RESPONSES = (
+    "POST /v1/responses",
+    "gateway.http.endpoints.responses.enabled",
     'provider.chat("opensoul")',
     'set_default_openai_api("chat_completions")',
     "use_responses_api=False",
@@ -22,10 +24,10 @@ MODELS = ("GET /v1/models", "base URL")
 @pytest.mark.parametrize(
     ("method", "path", "says"),
     [
-        ("POST", "/v1/responses", RESPONSES),
-        ("GET", "/v1/responses/resp_1", RESPONSES),
         ("POST", "/responses", RESPONSES),
-        ("POST", "/v1/conversations", RESPONSES),
+        ("POST", "/v1/v1/responses", (*RESPONSES, "base URL", "`/v1` at its end")),
+        ("POST", "/openai/responses", RESPONSES),
+        ("POST", "/conversations", RESPONSES),
         ("POST", "/v1/completions", ("chat completions", "ChatOpenAI", "is_chat_model=True")),
         ("POST", "/completions", ("chat completions",)),
         ("POST", "/v1/embeddings", ("Embeddings are not served",)),
@@ -51,6 +53,9 @@ MODELS = ("GET /v1/models", "base URL")
         ("GET", "/v1/v1/models", MODELS),
         ("GET", "/", ("GET /v1/models", "WebSocket")),
         ("GET", "/v1", ("GET /v1/models", "WebSocket")),
+        ("GET", "/.well-known/agent.json", ("/.well-known/agent-card.json",)),
+        ("POST", "/a2a/main/v1/message:send", ("POST /a2a",)),
+        ("POST", "/v1/message:send", ("POST /a2a",)),
         ("GET", "/health", ("GET /healthz",)),
         ("GET", "/healthz/", ("Use /healthz instead.",)),
         ("GET", "/v1/readyz", ("Use /readyz instead.",)),
@@ -64,6 +69,14 @@ async def test_the_404_says_what_there_is_instead(
     assert (reply.status, reply.error["code"]) == (404, "not_found")
     assert reply.error["message"].startswith(f"There is nothing at {path!r}. ")
     assert [text for text in says if text not in reply.error["message"]] == []
+
+
+async def test_what_is_switched_off_names_its_switch_and_chat_completions(client: Client) -> None:
+    reply = await client.ask("POST", "/v1/responses")
+
+    assert (reply.status, reply.error["code"]) == (404, "endpoint_disabled")
+    said = ("gateway.http.endpoints.responses.enabled", CHAT, *RESPONSES[2:])
+    assert [text for text in said if text not in reply.error["message"]] == []
 
 
 async def test_a_doubled_slash_in_front_does_no_harm(client: Client) -> None:

@@ -33,7 +33,7 @@ async def box(
 ) -> AsyncIterator[McpToolbox]:
     folder = tmp_path_factory.mktemp("server")
     if request.param == "stdio":
-        made = toolbox(stdio(folder))
+        made = toolbox(stdio(folder, "--sdk"))
         yield made
         await made.close()
         return

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -52,9 +53,7 @@ class Tool(Generic[P]):
     in_workspace: bool = True
 
     def spec(self) -> ToolSpec:
-        schema = self.parameters.model_json_schema(schema_generator=_Schema)
-        for key in ("title", "description"):
-            schema.pop(key, None)
+        schema = _schema_of(self.parameters)
         return ToolSpec(self.name, self.description, schema, self.effects, self.repeat)
 
     def call(self, arguments: str, agent: Agent) -> Outputs:
@@ -71,6 +70,15 @@ class Tool(Generic[P]):
             )
             message = f"The arguments of {self.name!r} are invalid: {problems}."
             raise ToolFailed(message) from None
+
+
+@cache
+def _schema_of(parameters: type[Parameters]) -> Mapping[str, Any]:
+    """A millisecond of work for each type."""
+    schema = parameters.model_json_schema(schema_generator=_Schema)
+    for key in ("title", "description"):
+        schema.pop(key, None)
+    return schema
 
 
 def in_thread(work: Callable[[P, str], str]) -> Callable[[P, Agent], Outputs]:

@@ -140,7 +140,7 @@ class CurrentEvents:
         run: RunRecord,
         following: Following,
         *,
-        has_format: bool,
+        has_format: bool = False,
     ) -> None:
         self._gateway = gateway
         self._context = context

@@ -120,6 +120,10 @@ _MOST_DIGITS = 18
 _IDENTIFIERS = frozenset({"model", "user", "user_id"})
 
 
+class NotAnObject(InvalidRequest):
+    """A body that is valid JSON, but no object."""
+
+
 class BoundedBody(Body):
     """A body within the limit of its route, however a view reads it.
 
@@ -173,7 +177,7 @@ async def read_body(pieces: AsyncIterable[bytes], context: RequestContext) -> by
 def _object(body: bytes) -> dict[str, Any]:
     value = read_bounded(body, identifiers=_IDENTIFIERS)
     if not isinstance(value, dict):
-        raise InvalidRequest("The body must be a JSON object.")
+        raise NotAnObject("The body must be a JSON object.")
     return value
 
 

@@ -14,7 +14,6 @@ from mcp.server.lowlevel.server import NotificationOptions, Server
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler, ToolsListChanged
 from mcp.shared.exceptions import MCPError
-from pydantic import ValidationError
 
 from ....domain.access import Principal
 from ....domain.agents import Agent
@@ -32,6 +31,8 @@ from .calls import (
     plain_text,
 )
 from .exchange import Exchange, Message
+from .forms import can_show_forms, decision_by_form
+from .sessions import Sessions
 
 _EXCHANGE = "opensoul.exchange"
 """Where the scope of a request has its Exchange."""
@@ -48,18 +49,11 @@ _MOST_OF_ONE = 200
 _CHANGED = (
     b'event: message\r\ndata: {"jsonrpc":"2.0","method":"notifications/tools/list_changed"}\r\n\r\n'
 )
-_DECISIONS = {"approve": Decision.ALLOW, "deny": Decision.DENY}
-_DECISION: dict[str, Any] = {
-    "type": "object",
-    "properties": {
-        "decision": {"type": "string", "title": "Decision", "enum": list(_DECISIONS)},
-    },
-    "required": ["decision"],
-}
 _INSTRUCTIONS = (
-    "Each tool asks one agent. An agent keeps the conversation of this connection; another one is "
-    "named by `session_key`. Where an answer asks for an approval, send the line `approve CODE` or "
-    "`deny CODE` as the next message to the same tool, once a person has decided."
+    "Each tool asks one agent. To go on with a conversation, send the `session_key` of the last "
+    "result; in a session, an agent goes on by itself. Where an answer asks for an approval, let "
+    "a person decide, and send the line `approve CODE` or `deny CODE` as the next message to the "
+    "same tool."
 )
 
 _Context = Any
@@ -98,7 +92,7 @@ class AgentServer:
             max_sessions=_MOST_SESSIONS,
             max_request_body_size=body_bytes,
         )
-        self._sessions = _Sessions(_MOST_OF_ONE)
+        self._sessions = Sessions(_MOST_OF_ONE)
         self._streams: dict[Exchange, list[str]] = {}
         """The open streams for notifications, and the tools that their clients know of."""
         self._generation = ""
@@ -204,11 +198,7 @@ class AgentServer:
             await context.session.report_progress(number, message=plain_text(text))
 
         async def ask(text: str) -> Decision | None:
-            try:
-                found = await context.session.elicit_form(text, _DECISION, context.request_id)
-            except (MCPError, ValidationError):
-                return None
-            return _decision_of(found)
+            return await decision_by_form(context.session, text, context.request_id)
 
         # A task of its own: the request's end cancels it, and must not cancel the session's task.
         task = asyncio.create_task(
@@ -218,7 +208,7 @@ class AgentServer:
                 params.arguments or {},
                 session_id=context.request.headers.get(_SESSION_ID.decode()),
                 report=report if wants_progress else None,
-                ask=ask if _can_ask(context) else None,
+                ask=ask if can_show_forms(context.session) else None,
             )
         )
         try:
@@ -264,31 +254,6 @@ class AgentServer:
         await self._bus.publish(ToolsListChanged())
 
 
-class _Sessions:
-    """The ids of each principal's sessions, the least recently used one first."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._of: dict[str, dict[str, None]] = {}
-
-    def used(self, principal_id: str, session_id: str) -> str | None:
-        """Note a use of the session; the one to end where there are too many."""
-        sessions = self._of.setdefault(principal_id, {})
-        sessions.pop(session_id, None)
-        sessions[session_id] = None
-        if len(sessions) <= self._most:
-            return None
-        oldest = next(iter(sessions))
-        del sessions[oldest]
-        return oldest
-
-    def forget(self, principal_id: str, session_id: str) -> None:
-        sessions = self._of.get(principal_id, {})
-        sessions.pop(session_id, None)
-        if not sessions:
-            self._of.pop(principal_id, None)
-
-
 def _scope(method: str, headers: list[tuple[bytes, bytes]], principal: Principal) -> dict[str, Any]:
     return {
         "type": "http",
@@ -311,24 +276,6 @@ def _scope(method: str, headers: list[tuple[bytes, bytes]], principal: Principal
 def _exchange_of(context: _Context) -> Exchange:
     found: Exchange = context.request.scope[_EXCHANGE]
     return found
-
-
-def _can_ask(context: _Context) -> bool:
-    """Whether the client can show its person a form while the call goes on."""
-    capabilities = context.session.client_capabilities
-    elicitation = None if capabilities is None else capabilities.elicitation
-    if elicitation is None or not context.session.can_send_request:
-        return False
-    return elicitation.form is not None or elicitation.url is None
-
-
-def _decision_of(found: types.ElicitResult) -> Decision | None:
-    """None where the person has made no choice."""
-    if found.action == "decline":
-        return Decision.DENY
-    if found.action == "cancel":
-        return None
-    return _DECISIONS.get(str((found.content or {}).get("decision")))
 
 
 def _tool(agent: Agent) -> types.Tool:
