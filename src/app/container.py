@@ -51,6 +51,7 @@ from ..domain.ports import (
     Limits,
     ModelClient,
     NewId,
+    ResponseBook,
     RunEvents,
     RunQueue,
     RunSignals,
@@ -71,6 +72,7 @@ from ..domain.services import (
     Gateway,
     Keys,
     Quotas,
+    Responses,
     SessionService,
     TokenCounts,
     ToolService,
@@ -117,6 +119,7 @@ class Container(DeclarativeContainer):
     store: Provider[SessionStore] = Singleton(making.store, settings, clock, monotonic)
     catalog: Provider[SessionCatalog] = Singleton(making.catalog, store)
     stored_approvals: Provider[ApprovalBook] = Singleton(making.stored_approvals, store)
+    stored_responses: Provider[ResponseBook] = Singleton(making.stored_responses, store)
     device_book: Provider[DeviceBook] = Singleton(making.device_book, settings, locations)
     key_book: Provider[KeyBook] = Singleton(making.key_book, settings, locations)
     lock: Provider[Lock] = Singleton(making.lock, locations, settings)
@@ -137,6 +140,9 @@ class Container(DeclarativeContainer):
         making.approvals, stored_approvals, queue, signals, run_events, clock
     )
     approval_book: Provider[ApprovalBook] = Singleton(making.approval_book, approvals)
+    responses: Provider[Responses] = Singleton(
+        making.responses, stored_responses, settings, catalog, queue, clock, new_id
+    )
 
     # Models and runners.
     openai: Provider[ModelClient] = Singleton(OpenAICompletions)
@@ -284,6 +290,7 @@ class Container(DeclarativeContainer):
         making.transports,
         gateway,
         approvals,
+        responses,
         tool_service,
         embeddings,
         token_counts,
@@ -309,6 +316,7 @@ class Container(DeclarativeContainer):
         key_book,
         quotas,
         approvals,
+        responses,
         control,
         models,
         embedders,

@@ -32,6 +32,7 @@ from ..domain.services import (
     Gateway,
     Keys,
     Quotas,
+    Responses,
     ToolService,
 )
 from ..domain.settings import LoggingSettings, Settings
@@ -96,6 +97,7 @@ class Lifecycle:
         key_book: KeyBook,
         quotas: Quotas,
         approvals: Approvals,
+        responses: Responses,
         control: Control,
         models: Mapping[str, ModelClient],
         embedders: Mapping[str, Embedder],
@@ -122,6 +124,7 @@ class Lifecycle:
         self._key_book = key_book
         self._quotas = quotas
         self._approvals = approvals
+        self._responses = responses
         self._control = control
         self._models = models
         self._embedders = embedders
@@ -269,10 +272,17 @@ class Lifecycle:
         await self._supervisor.close()
 
     async def _prune(self) -> None:
-        """Delete the sessions of stateless requests once their time is over, or they are too
-        much."""
+        """Delete the sessions of stateless requests, and stored responses, once their time is over,
+        or they are too much."""
         sessions = self._settings().sessions
         await self._prune_beyond(sessions.one_off_retention, sessions.one_off_max_bytes)
+        try:
+            deleted = await self._responses.prune()
+        except StoreFailed as error:
+            logger.warning("responses not deleted", extra={"reason": error.message})
+        else:
+            if deleted:
+                logger.info("responses deleted", extra={"responses": deleted})
 
     async def _prune_beyond(self, keep: float | None, max_bytes: int | None) -> None:
         try:

@@ -25,7 +25,7 @@ from ...domain.ports import (
     SessionStore,
     Toolbox,
 )
-from ...domain.services import Approvals, Devices, Gateway, Keys, Quotas, ToolService
+from ...domain.services import Approvals, Devices, Gateway, Keys, Quotas, Responses, ToolService
 from ..lifecycle import Lifecycle, Lock, Prepare
 from ..readiness import Readiness
 from ..reloads import ConfigureLogging, Reloads
@@ -74,6 +74,7 @@ def lifecycle(
     key_book: KeyBook,
     quotas: Quotas,
     approvals: Approvals,
+    responses: Responses,
     control: ControlPlane,
     models: Mapping[str, ModelClient],
     embedders: Mapping[str, Embedder],
@@ -101,6 +102,7 @@ def lifecycle(
         key_book=key_book,
         quotas=quotas,
         approvals=approvals,
+        responses=responses,
         control=control,
         models=models,
         embedders=embedders,

@@ -27,7 +27,7 @@ def encode_open_turn(turn: OpenTurn) -> bytes:
             "at": turn.at,
             "one_off": turn.one_off,
             "question": dump_messages(turn.question),
-            "history": span and [span.session_id, span.start, span.through],
+            "history": span and [span.session_id, span.start, span.through, span.exact],
         }
     )
 
@@ -56,8 +56,8 @@ def decode_open_turn(
         raise _unreadable(error) from error
 
 
-def _span(session_id: Any, start: Any, through: Any) -> Span:
-    return Span(typed(session_id, str), typed(start, int), typed(through, int))
+def _span(session_id: Any, start: Any, through: Any, exact: Any = False) -> Span:
+    return Span(typed(session_id, str), typed(start, int), typed(through, int), typed(exact, bool))
 
 
 def encode_step(step: Step) -> bytes:
