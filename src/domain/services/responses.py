@@ -37,6 +37,8 @@ CONVERSATION = "conversation"
 _PATIENCE = 15.0
 """Seconds that the deletion of a session waits for the runs before it to end."""
 _MOST_SESSIONS = 1_000
+_PRUNED_AFTER = 100
+"""Responses after which the bound of all is looked at, besides from time to time."""
 _AT_ONCE = 500
 """Messages that are read at once."""
 _DELETED = "The response was deleted."
@@ -62,6 +64,7 @@ class Responses:
         self._queue = queue
         self._clock = clock
         self._new_id = new_id
+        self._kept = 0
         self._locked: set[str] = set()
         """Conversations for which a response is being begun."""
 
@@ -70,6 +73,9 @@ class Responses:
     async def keep(self, response: StoredResponse) -> None:
         """Keep a response of the principal that its Run was accepted for."""
         await self._book.put(response)
+        self._kept += 1
+        if not self._kept % _PRUNED_AFTER:
+            await self.prune()
 
     async def find(self, principal: Principal, response_id: str) -> StoredResponse:
         """Raises Forbidden, UnknownResponse."""

@@ -32,6 +32,7 @@ from ...answering import (
 from ...http.context import RequestContext
 from ...http.errors import problem_of
 from ..common import Extras
+from .frames import Frames
 from .items import kept_items, key_of_item
 from .objects import (
     Head,
@@ -343,6 +344,16 @@ def head_of_stored(response: StoredResponse) -> Head:
 def extras_of(response: StoredResponse) -> Extras:
     """What its stream has besides OpenAI's own events."""
     return Extras(response.body.get("reasoning") is True, response.body.get("tools") is True)
+
+
+def frames_of(response: StoredResponse, *, clock: Callable[[], float]) -> Frames:
+    """What writes its stream. `clock`: Unix seconds."""
+    return Frames(
+        head_of_stored(response),
+        extras=extras_of(response),
+        clock=clock,
+        at_once=response.background,
+    )
 
 
 def _named_session(context: RequestContext, asked: ResponsesRequest) -> str | None:
