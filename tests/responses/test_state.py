@@ -473,3 +473,27 @@ async def test_a_response_of_a_temporary_conversation_is_not_stored(served: Serv
 
     assert answered["store"] is False
     assert (await call(served, "GET", f"/v1/responses/{answered['id']}"))[0] == 404
+
+
+async def test_what_others_have_made_is_changed_by_administrators_only(
+    tmp_path: Path, provider: FakeProvider
+) -> None:
+    gateway = {"http": {"endpoints": ENDPOINTS}}
+    async with open_office(tmp_path, provider, sections={"gateway": gateway}) as office:
+        served, narrowed = office.served, {"x-opensoul-scopes": "operator.write"}
+        first = await respond(served)
+        body = {"items": [{"role": "user", "content": "x", "id": "msg_x"}]}
+        talk = (await call(served, "POST", "/v1/conversations", body))[1]["id"]
+        requests: list[tuple[str, str, object]] = [
+            ("DELETE", f"/v1/responses/{first['id']}", None),
+            ("POST", f"/v1/conversations/{talk}", {"metadata": {}}),
+            ("POST", f"/v1/conversations/{talk}/items", body),
+            ("DELETE", f"/v1/conversations/{talk}/items/msg_x", None),
+            ("DELETE", f"/v1/conversations/{talk}", None),
+        ]
+        for more, expected in [(narrowed, 403), ({}, 200)]:
+            for method, path, sent in requests:
+                async with served.client.request(
+                    method, path, json=sent, headers=office.headers("ada") | more
+                ) as response:
+                    assert response.status == expected, (method, path, await response.text())

@@ -80,7 +80,7 @@ class _Endpoint:
 
     async def delete(self, response_id: str) -> Response:
         context = current()
-        response = await self._responses.find(context.principal, response_id)
+        response = await self._responses.deletable(context.principal, response_id)
         await self._stop(context, response)
         if response.conversation and not response.settled:
             await self._state.settle(context, response.conversation)
