@@ -7,6 +7,7 @@ in any release. docs/extending.md says how plugins are found.
 from .adapters.persistence.common import HeldSteps
 from .adapters.persistence.common import decode as decode_message
 from .adapters.persistence.common import encode as encode_message
+from .adapters.python_agents import AgentEvent, AgentEvents, AgentRun, ApprovalsAsked, Framework
 from .adapters.transports import Limits, Route, Switch, Transport
 from .adapters.transports.http import principal
 from .domain.access import (
@@ -37,6 +38,7 @@ from .domain.ports import (
 from .domain.runs import (
     Aborted,
     Answered,
+    ClientCalls,
     EventBatch,
     Failed,
     Finished,
@@ -74,15 +76,21 @@ __all__ = [
     "EVERY_AGENT",
     "Aborted",
     "Agent",
+    "AgentEvent",
+    "AgentEvents",
+    "AgentRun",
     "AgentRunner",
     "Answered",
+    "ApprovalsAsked",
     "Authenticator",
     "ClientAddress",
+    "ClientCalls",
     "Credential",
     "Effect",
     "EventBatch",
     "Failed",
     "Finished",
+    "Framework",
     "Gateway",
     "GatewayError",
     "Grant",

@@ -312,8 +312,8 @@ def test_runners_are_loaded_when_they_are_needed_and_once() -> None:
     shout: AgentRunner = runners["shout"]
 
     assert runners["shout"] is shout
-    assert list(runners) == ["native", "echo", "shout"]
-    assert len(runners) == 3
+    assert list(runners) == ["native", "echo", "python", "shout"]
+    assert len(runners) == 4
     with pytest.raises(plugins.PluginMissing, match="'whisper'"):
         runners["whisper"]
 

@@ -24,6 +24,7 @@ from ..adapters.providers.anthropic import AnthropicMessages
 from ..adapters.providers.local.client import LocalModels
 from ..adapters.providers.openai import OpenAICompletions
 from ..adapters.providers.scripted import Scripted
+from ..adapters.python_agents import PythonAgents
 from ..adapters.runners.echo import EchoRunner
 from ..adapters.system.files import TokenFile
 from ..adapters.system.ids import clock as system_clock
@@ -34,7 +35,7 @@ from ..adapters.transports import Transport
 from ..adapters.transports.control.handshake import Facts
 from ..adapters.transports.control.plane import ControlPlane
 from ..adapters.web import GuardedClient
-from ..domain.execution import Executor, Generations, ModelRouter, SystemPrompts
+from ..domain.execution import Executor, Generations, ModelRouter, SystemPrompts, TurnLoop
 from ..domain.models import Cooldowns
 from ..domain.ports import (
     AgentRunner,
@@ -68,6 +69,7 @@ from ..domain.services import (
     Keys,
     Quotas,
     SessionService,
+    TokenCounts,
     ToolService,
 )
 from . import factories as making
@@ -168,7 +170,7 @@ class Container(DeclarativeContainer):
     compile_schema: Provider[CompileSchema] = Object(schema_check)
     knowledge: Provider[KnowledgeSource] = Singleton(making.knowledge, locations)
     system_prompts: Provider[SystemPrompts] = Singleton(making.system_prompts, knowledge, clock)
-    native: Provider[AgentRunner] = Singleton(
+    native: Provider[TurnLoop] = Singleton(
         making.native,
         router,
         toolbox,
@@ -180,11 +182,15 @@ class Container(DeclarativeContainer):
         monotonic,
     )
     echo: Provider[AgentRunner] = Singleton(EchoRunner)
+    python_agents: Provider[PythonAgents] = Singleton(making.python_agents, find_plugins)
+    python: Provider[AgentRunner] = Singleton(
+        making.python, python_agents, approval_book, compile_schema, clock
+    )
     commands: Provider[AgentRunner] = Singleton(
         making.commands, settings, session_service, queue, signals, approvals, toolbox
     )
     runners: Provider[Mapping[str, AgentRunner]] = Singleton(
-        making.runners, native, echo, commands, find_plugins
+        making.runners, native, echo, python, commands, find_plugins
     )
 
     # The domain.
@@ -238,6 +244,7 @@ class Container(DeclarativeContainer):
         clock,
         monotonic,
     )
+    token_counts: Provider[TokenCounts] = Singleton(making.token_counts, gateway, native)
 
     # The application.
     supervisor: Provider[Supervisor] = Singleton(Supervisor)
@@ -268,10 +275,13 @@ class Container(DeclarativeContainer):
         gateway,
         approvals,
         tool_service,
+        token_counts,
         control,
         readiness,
         web,
+        facts,
         clock,
+        monotonic,
         settings,
         find_plugins,
     )
@@ -293,6 +303,7 @@ class Container(DeclarativeContainer):
         toolbox,
         tool_service,
         prepare,
+        python_agents,
         readiness,
         supervisor,
         configure_logging,

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Protocol
 
+from ..adapters.python_agents import PythonAgents
 from ..adapters.transports import Transport
 from ..adapters.transports.control.broadcast import HEALTH_SECONDS, TICK_SECONDS
 from ..domain.errors import ModelFailed, StoreFailed
@@ -91,6 +92,7 @@ class Lifecycle:
         toolbox: Toolbox,
         tools: ToolService,
         prepare: Mapping[str, Prepare],
+        python_agents: PythonAgents,
         readiness: Readiness,
         supervisor: Supervisor,
         configure_logging: ConfigureLogging,
@@ -114,6 +116,7 @@ class Lifecycle:
         self._toolbox = toolbox
         self._tools = tools
         self._prepare = prepare
+        self._python_agents = python_agents
         self._readiness = readiness
         self._supervisor = supervisor
         self._configure_logging = configure_logging
@@ -180,6 +183,7 @@ class Lifecycle:
             for client in self._models.values():
                 stack.push_async_callback(client.close)
             stack.push_async_callback(self._toolbox.close)
+            stack.push_async_callback(self._python_agents.close)
             self._begin_tasks()
             stack.push_async_callback(self._end_tasks)
             self._stack = stack.pop_all()
@@ -276,6 +280,7 @@ class Lifecycle:
             if self._settings().logging != self._logged_as:
                 self._logged_as = self._settings().logging
                 self._log_as(self._logged_as)
+            self._python_agents.configure(self._settings().agents)
             await self._prepare_models()
             await self._reloads.applied()
 

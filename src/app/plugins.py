@@ -23,7 +23,7 @@ AUTHENTICATORS = "opensoul.authenticators"
 TOOLS = "opensoul.tools"
 RESERVED_SOURCES = (BUILT_IN_SOURCE, MCP_SOURCE)
 """No plugin may have these names: rules for tools refer to them by groups."""
-BUILT_IN_RUNNERS = ("native", "echo")
+BUILT_IN_RUNNERS = ("native", "echo", "python")
 """The names that need no plugin; the container has an adapter for each."""
 
 Find = Callable[[str], Iterable[EntryPoint]]

@@ -28,6 +28,8 @@ class RunLimits:
     """Without waiting for approvals."""
     cost: float | None = None
     """US dollars, of the models whose price is known."""
+    own_calls: int | None = None
+    """Calls of tools that the Run's client does not run itself, where the client sets a limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,31 @@ class SessionAccess:
         )
 
 
+class Isolation(StrEnum):
+    """Where the code of a Python agent runs."""
+
+    THREAD = "thread"
+    """In a thread and an event loop of its own."""
+    INLINE = "inline"
+    """On the Gateway's event loop, which code that blocks stops."""
+    PROCESS = "process"
+    """In a process of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class PythonTarget:
+    """An agent that is written in Python. `target`: `module:attribute`."""
+
+    target: str
+    path: str = ""
+    """The directory that the module is imported from, before all others; empty: none."""
+    isolation: Isolation = Isolation.THREAD
+    framework_memory: bool = False
+    """The framework keeps the history of the Session, which the target gets no messages of."""
+    memory_bytes: int | None = None
+    """The most memory of the process, with `Isolation.PROCESS`; None: no limit."""
+
+
 @dataclass(frozen=True, slots=True)
 class Agent:
     """A named configuration, complete: a Run that holds it needs nothing else from the settings."""
@@ -140,6 +167,8 @@ class Agent:
     """The primary model and its fallbacks, in the order they are tried."""
     runner: str = "native"
     """Which AgentRunner makes it answer."""
+    python: PythonTarget | None = None
+    """What the runner `python` calls."""
     workspace: str = ""
     timeout: float | None = 600.0
     """Seconds a Run may take once it has started; None: no limit."""

@@ -31,6 +31,7 @@ GatewayError
     ├── RunTimedOut          it took longer than the agent may
     ├── RunAborted           somebody stopped it
     ├── RunInterrupted       the Gateway died while it was going on
+    ├── AgentFailed          the code of the agent failed, or cannot be loaded
     ├── InvalidStructuredOutput  the answer breaks the format that the request requires
     └── ModelFailed          the model call failed; `kind` says how
 
@@ -202,6 +203,10 @@ class LeaseLost(GatewayError):
 
 class RunInterrupted(RunFailed):
     code = "run_interrupted"
+
+
+class AgentFailed(RunFailed):
+    code = "agent_failed"
 
 
 class InvalidStructuredOutput(RunFailed):

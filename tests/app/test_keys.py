@@ -26,7 +26,7 @@ from tests.app.keyed import (
 )
 from tests.app.serving import SECRET, Served, serving
 from tests.control.client import Refused
-from tests.fakes.behaviours import answer, hang_after
+from tests.fakes.behaviours import Exchange, answer, chunk, fail, hang_after
 from tests.fakes.domain import FakeClock
 from tests.fakes.provider import FakeProvider
 
@@ -340,6 +340,24 @@ async def test_a_repeated_request_gets_its_answer_at_the_limit(served: Served) -
     assert (await asked(served, key, {"Idempotency-Key": "two"})).status == 429
 
 
+async def test_a_repeated_request_is_counted_while_its_run_goes_on(
+    served: Served, provider: FakeProvider
+) -> None:
+    key = await created(served, "eager", requestsPerMinute=2, runsAtOnce=1)
+    headers, gate = {"Idempotency-Key": "one"}, asyncio.Event()
+    provider.will(answer("Hel", "lo!", gate=gate))
+    async with ask(served, key, headers, stream=True) as running:
+        await first_text(running)
+        async with ask(served, key, headers, stream=True) as again:
+            assert again.status == 200
+            assert again.headers["x-ratelimit-remaining-requests"] == "0"
+            assert (await asked(served, key, headers)).status == 429
+            gate.set()
+            assert "[DONE]" in await rest(again)
+        assert "[DONE]" in await rest(running)
+    assert len(provider.requests) == 1
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_an_answer_that_breaks_its_format_is_counted(
     served: Served, provider: FakeProvider, stream: bool
@@ -351,6 +369,45 @@ async def test_an_answer_that_breaks_its_format_is_counted(
     (used,) = (await administer(served, "usage.keys"))["keys"]
     assert (used["totals"]["input"], used["totals"]["output"]) == (14, 6)
     assert (used["totals"]["runs"], used["totals"]["totalCost"]) == (1, 20.0)
+
+
+async def test_a_withheld_answer_that_is_cut_short_is_counted_by_estimate(
+    served: Served, provider: FakeProvider
+) -> None:
+    """The text is in no event. The reasoning behind it shows that it has arrived."""
+
+    async def hang_in_json(exchange: Exchange) -> None:
+        await exchange.head()
+        await exchange.event(chunk({"role": "assistant", "content": '{"hello": 1'}))
+        await exchange.event(chunk({"reasoning_content": "."}))
+        await asyncio.Event().wait()
+
+    key = await created(served, "hasty")
+    provider.will(hang_in_json)
+    body = {"stream": True, "response_format": {"type": "json_object"}}
+    async with ask(served, key, {"x-opensoul-reasoning": "include"}, **body) as running:
+        async for line in running.content:
+            assert b"hello" not in line
+            if b"reasoning_content" in line:
+                break
+        left = await provider.arrival()
+    await left.disconnected.wait()
+    while not (used := (await administer(served, "usage.keys"))["keys"][0]["totals"])["output"]:
+        pass  # The run is aborted soon.
+    assert (used["runs"], used["output"]) == (1, 4)
+    assert used["input"] > 0
+
+
+async def test_an_answer_is_counted_whose_repair_fails(
+    served: Served, provider: FakeProvider
+) -> None:
+    key = await created(served, "forms")
+    provider.will(answer("No", " JSON."), *[fail(400, {"error": {"message": "no"}})] * 9)
+    reply = await asked(served, key, response_format={"type": "json_object"})
+    assert reply.status == 400
+    (used,) = (await administer(served, "usage.keys"))["keys"]
+    assert (used["totals"]["input"], used["totals"]["output"]) == (7, 3)
+    assert used["totals"]["runs"] == 1
 
 
 async def test_an_expired_key_proves_nothing_and_its_sockets_end(

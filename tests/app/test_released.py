@@ -78,11 +78,17 @@ class Rig:
         return int(self.served.url.rpartition(":")[2])
 
 
+def _content(provider: FakeProvider) -> dict[str, Any]:
+    content = config(provider.base_url)
+    content["gateway"]["http"]["endpoints"]["a2a"] = {"enabled": True}
+    return content
+
+
 @asynccontextmanager
 async def served_rig(home: Path) -> AsyncIterator[Rig]:
     async with (
         FakeProvider(answer("Hel", "lo!")) as provider,
-        serving(home, config(provider.base_url)) as served,
+        serving(home, _content(provider)) as served,
         connected(served.client, SECRET) as peer,
     ):
         yield Rig(provider, served, peer)
@@ -165,6 +171,33 @@ async def refused_as_a_stranger(rig: Rig) -> None:
 async def refused_for_its_path(rig: Rig) -> None:
     async with rig.served.client.post("/nowhere", data=b"x" * 300_000) as response:
         assert response.status == 404
+
+
+async def _called_by_a2a(rig: Rig, method: str, text: str = "hello", **message: Any) -> str:
+    message |= {"messageId": "m1", "role": "ROLE_USER", "parts": [{"text": text}]}
+    params = {"message": message}
+    body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+    headers = rig.served.authorization
+    async with rig.served.client.post("/a2a", json=body, headers=headers) as response:
+        return await response.text()
+
+
+async def answered_to_a2a(rig: Rig) -> None:
+    assert "COMPLETED" in await _called_by_a2a(rig, "SendMessage")
+
+
+async def streamed_to_a2a(rig: Rig) -> None:
+    assert "COMPLETED" in await _called_by_a2a(rig, "SendStreamingMessage")
+
+
+async def failed_for_a2a(rig: Rig) -> None:
+    rig.provider.will(fail(401))
+    assert "FAILED" in await _called_by_a2a(rig, "SendMessage")
+
+
+async def refused_to_a2a(rig: Rig) -> None:
+    assert "error" in await _called_by_a2a(rig, "SendMessage", contextId="a b")
+    assert "error" in await _called_by_a2a(rig, "Nothing")
 
 
 async def left_while_sending(rig: Rig) -> None:
@@ -270,6 +303,10 @@ CASES: tuple[Case, ...] = (
     failed_while_streaming,
     refused,
     refused_as_no_json,
+    answered_to_a2a,
+    streamed_to_a2a,
+    failed_for_a2a,
+    refused_to_a2a,
     refused_as_too_large,
     refused_as_a_stranger,
     refused_for_its_path,

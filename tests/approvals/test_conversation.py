@@ -12,6 +12,7 @@ import openai
 import pytest
 from dependency_injector import providers
 
+from opensoul.domain.sessions import SessionQuery
 from opensoul.domain.tools import new_code
 from tests.app.serving import SECRET
 from tests.approvals.office import (
@@ -55,6 +56,43 @@ async def test_the_answer_asks_and_the_next_message_goes_on_with_the_run(
     assert office.courier.sent == [ARGUMENTS]
     assert len(office.provider.requests) == 2
     assert asked.code not in str([request.json for request in office.provider.requests])
+
+
+@pytest.mark.parametrize("ending", ["approve", "cancel"])
+async def test_a_temporary_conversation_is_forgotten_with_its_approval(
+    office: Office, ending: str
+) -> None:
+    headers = {"X-OpenWebUI-Chat-Id": "temporary:1"}
+    asked = await office.asked(headers=headers)
+    catalog = office.served.container.catalog()
+
+    if ending == "approve":
+        assert (await office.said(f"approve {asked.code}", headers=headers)).text == "It is sent."
+    else:
+        url = f"/v1/runs/{asked.run_id}/cancel"
+        async with office.served.client.post(url, headers=office.headers()) as response:
+            assert (await response.json())["status"] == "aborted"
+
+    store = office.served.container.store()
+    while await store.open_turns() or (await catalog.list(SessionQuery())).total:
+        pass  # It is deleted behind the answer.
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_question_is_a_paragraph_of_its_own_before_calls_of_the_client(
+    office: Office, stream: bool
+) -> None:
+    items = [
+        {"index": i, "id": f"c{i}", "type": "function", "function": {"name": n, "arguments": "{}"}}
+        for i, n in enumerate(("send", "weather"))
+    ]
+    office.provider.will(answer("I send it.", tool_calls=items, finish_reason="tool_calls"))
+
+    tools = [{"type": "function", "function": {"name": "weather"}}]
+    asked = await office.said("Send it.", stream=stream, tools=tools)
+
+    assert asked.text.startswith("I send it.\n\nThe tool send waits for your approval.")
+    assert asked.code
 
 
 async def test_a_request_with_the_whole_conversation_goes_on_with_the_run(office: Office) -> None:
@@ -418,6 +456,22 @@ async def test_the_answer_asks_for_what_a_sub_agent_waits_for(
 
         again = await office.said(f"approve {asked.code}")
         assert (again.status, again.error) == (404, "approval_not_found")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_repeated_request_asks_for_what_a_sub_agent_waits_for(
+    tmp_path: Path, provider: FakeProvider, stream: bool
+) -> None:
+    async with open_office(tmp_path, provider, sections=DELEGATING) as office:
+        provider.will(spawns("Send it."), calls(), answer("The helper sent it."), answer("Done."))
+        headers = {"Idempotency-Key": "k"}
+        asked = await office.said("Have it sent.", headers=headers, stream=stream)
+
+        again = await office.said("Have it sent.", headers=headers, stream=stream)
+
+        assert again == asked
+        approved = await office.said(f"approve {asked.code}", stream=stream)
+        assert (approved.text, approved.run_id) == ("Done.", asked.run_id)
 
 
 async def test_the_calls_of_several_sub_agents_are_asked_for_in_turn(

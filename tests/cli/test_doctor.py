@@ -145,6 +145,20 @@ def test_providers_without_a_key_and_out_of_reach_are_reported(place: Home, api:
     assert "sesame" not in found.out
 
 
+def test_a_package_that_an_endpoint_needs_is_reported(
+    place: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoints = {"a2a": {"enabled": True}}
+    place.configure(
+        json.dumps({"gateway": {"auth": {"token": "x1"}, "http": {"endpoints": endpoints}}})
+    )
+    assert "package_missing" not in codes(place.opensoul("doctor", "--json"))
+    monkeypatch.setattr("opensoul.adapters.transports.a2a.extra.find_spec", lambda name: None)
+    found = place.opensoul("doctor")
+    assert "a2a-sdk" in found.out
+    assert "pip install 'opensoul[a2a]'" in found.out
+
+
 def test_a_port_in_use_is_reported(place: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     class Other(socketserver.BaseRequestHandler):
         def handle(self) -> None:

@@ -65,6 +65,22 @@ def test_probe_starts_what_is_enabled_and_says_what_failed(configured: Home) -> 
     assert "2 tools" in one.out
 
 
+def test_tools_that_cannot_be_used_are_named(home: Home, tmp_path: Path) -> None:
+    arguments = ["-m", "tests.fakes.mcp_server", str(tmp_path), "--broken"]
+    server = {"command": sys.executable, "cwd": str(PROJECT), "args": arguments}
+    home.configure(json.dumps({"mcp": {"servers": {"fake": server}}})).chmod(0o600)
+
+    probed = home.opensoul("mcp", "probe")
+    assert probed.code == 0
+    assert "1 tools; ' ' is left out: it has no name; 'odd' is left out" in " ".join(
+        probed.out.split()
+    )
+    findings = home.opensoul("doctor", "--json").json["findings"]
+    found = [one["message"] for one in findings if one["code"] == "mcp_tool_left_out"]
+    assert len(found) == 2
+    assert "the tool 'odd' of the MCP server fake" in found[1]
+
+
 def test_tools_lists_names_and_effects(configured: Home) -> None:
     outcome = configured.opensoul("mcp", "tools", "works", "--json")
     assert outcome.code == 0

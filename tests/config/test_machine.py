@@ -121,6 +121,8 @@ def test_the_log_cannot_be_led_to_another_file(place: Place, way: str) -> None:
         ("agents.list.0", {"id": "main", "workspace": "/srv/.ssh"}),
         ("agents.entries.main.workspace", "~/.ssh"),
         ("agents.list.0", {"id": "main", "runner": "somebodys-plugin"}),
+        ("agents.list.0", {"id": "main", "runner": {"use": "python", "target": "os:system"}}),
+        ("agents.list.0", {"id": "main", "runner": {"use": "echo", "path": "elsewhere"}}),
         ("gateway.transports", ["somebodys-plugin"]),
         ("gateway.bind", "lan"),
         ("gateway.bind", "tailnet"),

@@ -31,6 +31,7 @@ from opensoul.domain.errors import (
 )
 from opensoul.domain.messages import Role, text_message
 from opensoul.domain.models import StopReason, Usage
+from opensoul.domain.ports import Spent
 from opensoul.domain.runs import Aborted, Finished, RunSpec
 from opensoul.domain.services import Keys, NewKey, Quotas
 from opensoul.domain.services.ownership import own_key
@@ -85,7 +86,7 @@ class Rig:
     def used(self, key_id: str, run_id: str = "r", tokens: int = 10) -> None:
         """A run of the key has ended."""
         ending = Finished(StopReason.STOP, Usage(tokens, 0), "fake/m")
-        self.quotas.stopped(run(key_id, run_id), ending, None)
+        self.quotas.stopped(run(key_id, run_id), ending, None, Spent())
 
 
 def credential(secret: str) -> Credential:
@@ -264,9 +265,9 @@ async def test_runs_at_once_are_counted_until_they_end_or_wait(rig: Rig) -> None
         rig.quotas.admit(key, "c")
     rig.used(key, "a")
     rig.quotas.admit(key, "c")
-    rig.quotas.stopped(run(key, "b"), None, None)
+    rig.quotas.stopped(run(key, "b"), None, None, Spent())
     rig.quotas.admit(key, "d")
-    rig.quotas.stopped(run(key, "c"), Aborted("stopped"), None)
+    rig.quotas.stopped(run(key, "c"), Aborted("stopped"), None, Spent())
     rig.quotas.admit(key, "e")
     rig.quotas.release(run(key, "e"))
     rig.quotas.admit(key, "f")

@@ -25,6 +25,7 @@ def main() -> None:
     parser.add_argument("--sdk", action="store_true", help="serve stdio with the SDK, too")
     parser.add_argument("--hang", action="store_true", help="never answer anything")
     parser.add_argument("--hang-list", action="store_true", help="never list the tools")
+    parser.add_argument("--broken", action="store_true", help="list tools that cannot be used")
     parser.add_argument("--fail", action="store_true", help="end with an error")
     parser.add_argument("--stubborn", action="store_true", help="go on without standard input")
     options = parser.parse_args()
@@ -35,7 +36,7 @@ def main() -> None:
         sys.exit(f"no licence for {os.environ.get('API_KEY', 'nobody')}")
     if options.hang:
         time.sleep(600)
-    if options.port is None and not options.sdk:
+    if options.port is None and not (options.sdk or options.broken):
         serve(options.folder, lists=not options.hang_list)
     else:
         _serve_with_sdk(options)
@@ -46,7 +47,7 @@ def main() -> None:
 def _serve_with_sdk(options: argparse.Namespace) -> None:
     from tests.fakes.mcp_tools import server  # It takes a second to import.
 
-    made = server(options.folder)
+    made = server(options.folder, breaks=options.broken)
     if options.port is None:
         made.run("stdio")
     elif options.sse:

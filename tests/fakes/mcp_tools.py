@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from mcp.server.mcpserver import Context, Image, MCPServer
-from mcp_types import CallToolResult, TextContent, ToolAnnotations
+from mcp_types import CallToolResult, TextContent, Tool, ToolAnnotations
 from pydantic import Field
 
 PIXEL = bytes.fromhex(
@@ -18,8 +18,24 @@ PIXEL = bytes.fromhex(
 )
 
 
-def server(folder: Path) -> MCPServer:
-    made = MCPServer("fake", version="1.2")
+ODD = {"type": "object", "properties": {"a": {"type": "nothing"}}}
+
+
+class _BrokenServer(MCPServer):
+    """Has a tool that works, and tools that do not."""
+
+    async def list_tools(self) -> list[Tool]:
+        tools = await super().list_tools()
+        return [
+            tools[0],
+            Tool(name=" ", input_schema={"type": "object"}),
+            Tool(name="odd", input_schema=ODD),
+        ]
+
+
+def server(folder: Path, *, breaks: bool = False) -> MCPServer:
+    kind = _BrokenServer if breaks else MCPServer
+    made = kind("fake", version="1.2")
     read = ToolAnnotations(read_only_hint=True)
 
     def note(text: str) -> None:

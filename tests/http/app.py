@@ -21,10 +21,11 @@ from opensoul.adapters.persistence.memory.store import MemoryStore
 from opensoul.adapters.persistence.queue import Lanes, LocalQueue
 from opensoul.adapters.system.ids import new_id
 from opensoul.adapters.tools import EmptyToolbox
-from opensoul.adapters.transports import RouteTable, Transport, health, openapi
+from opensoul.adapters.transports import RouteTable, Transport, anthropic, health, openapi
 from opensoul.adapters.transports import runs as runs_http
 from opensoul.adapters.transports.http import install
 from opensoul.adapters.transports.openai import chat as openai_chat
+from opensoul.adapters.transports.openai import responses as openai_responses
 from opensoul.adapters.web import GuardedClient
 from opensoul.app.server import hypercorn as our_hypercorn
 from opensoul.domain.access import ALL_SCOPES, Credential, Principal
@@ -49,7 +50,7 @@ from opensoul.domain.models.cooldowns import Cooldowns
 from opensoul.domain.runs.events import RunEvent
 from opensoul.domain.runs.records import RunRecord
 from opensoul.domain.runs.spec import RunRequest, RunSpec
-from opensoul.domain.services import Approvals
+from opensoul.domain.services import Approvals, TokenCounts
 from opensoul.domain.services.access import Access
 from opensoul.domain.services.gateway import Gateway
 from opensoul.domain.settings import AuthMode, AuthSettings, ChatEndpointSettings, Settings
@@ -208,6 +209,15 @@ class Harness:
         self.transports: tuple[Transport, ...] = (
             openai_chat.transport(
                 self.gateway, self.approvals, GuardedClient(), started_at=STARTED_AT
+            ),
+            anthropic.transport(
+                self.gateway,
+                self.approvals,
+                TokenCounts(gateway=self.gateway, native=loop),
+                GuardedClient(),
+            ),
+            openai_responses.transport(
+                self.gateway, self.approvals, GuardedClient(), clock=time.time
             ),
             runs_http.transport(self.gateway),
             health.transport(self.check),

@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 from openai import AsyncOpenAI
 
-from opensoul.domain.sessions import SessionKey
+from opensoul.domain.sessions import SessionKey, SessionQuery
 from opensoul.domain.tools import client_call_id, run_of_call
 from tests.app.serving import SECRET, Served, config, serving
 from tests.fakes.behaviours import answer
@@ -230,6 +230,107 @@ async def test_results_are_sent_again(served: Served, fake_provider: FakeProvide
     key = SessionKey("main", "trip")
     assert len(await catalog.messages(key, limit=100)) == 7
     assert len(await catalog.transcripts(key, 9)) == 2
+
+
+async def test_a_temporary_conversation_leaves_nothing_behind(
+    served: Served, fake_provider: FakeProvider
+) -> None:
+    """Neither a plain answer, nor a title, nor tools. A turn is kept while its client has to go on
+    with it."""
+    headers = {"X-OpenWebUI-Chat-Id": "temporary:abc"}
+    catalog = served.container.catalog()
+
+    async def kept() -> int:
+        return (await catalog.list(SessionQuery())).total
+
+    await served.text(headers, messages=[QUESTION])
+    task = {"role": "user", "content": "### Task:\nGenerate a concise title"}
+    await served.text(headers, messages=[task])
+    assert await kept() == 0
+    fake_provider.will(calling(call("read", {"path": "a.txt"})), answer("Read."))
+    await served.text(headers, messages=[QUESTION])
+    while await kept():
+        pass  # It is deleted behind the answer.
+
+    fake_provider.will(MIXED)
+    async with served.ask(headers, messages=[QUESTION], tools=[WEATHER]) as response:
+        made = results((await response.json())["choices"][0])
+    assert await kept() == 1
+    fake_provider.will(answer("Done."))
+    await served.text(headers, messages=[QUESTION, *made], tools=[WEATHER])
+    assert "a.txt" in json.dumps(conversation_of(fake_provider))
+    while await kept():
+        pass
+
+
+async def test_results_alone_go_on_with_the_turn(
+    served: Served, fake_provider: FakeProvider
+) -> None:
+    """In a request without a session, whose client has kept the ids of its calls only."""
+    fake_provider.will(calling(call("read", {"path": "a.txt"})), MIXED)
+    whole = await post(served, messages=[QUESTION], tools=[WEATHER])
+    fake_provider.will(answer("Done."))
+
+    await post(served, messages=results(whole["choices"][0])[1:], tools=[WEATHER])
+
+    conversation = conversation_of(fake_provider)
+    assert_paired(conversation)
+    assert conversation[0]["content"] == QUESTION["content"]
+    roles = [message["role"] for message in conversation]
+    assert roles == ["user", "assistant", "tool", "assistant", "tool", "tool"]
+    assert conversation[-1]["content"] == "sunny"
+
+
+async def test_results_of_the_question_go_on_with_its_steps(
+    served: Served, fake_provider: FakeProvider
+) -> None:
+    fake_provider.will(MIXED)
+    whole = await post(served, messages=[QUESTION], tools=[WEATHER])
+    fake_provider.will(answer("Done."))
+
+    await post(served, messages=[QUESTION, *results(whole["choices"][0])[1:]], tools=[WEATHER])
+
+    conversation = conversation_of(fake_provider)
+    assert_paired(conversation)
+    roles = [message["role"] for message in conversation]
+    assert roles == ["user", "assistant", "tool", "tool"]
+
+
+@pytest.mark.parametrize("call_id", [client_call_id("a run of nobody", 1, 0), "call_1"])
+async def test_a_result_without_its_call_is_named(
+    served: Served, fake_provider: FakeProvider, call_id: str
+) -> None:
+    stray = {"role": "tool", "tool_call_id": call_id, "content": "sunny"}
+    system = {"role": "system", "content": "Be brief."}
+
+    async with served.ask(messages=[system, QUESTION, stray]) as response:
+        error = (await response.json())["error"]
+        assert (response.status, error["param"]) == (400, "messages[2].tool_call_id")
+
+    assert call_id in error["message"]
+    assert fake_provider.requests == []
+
+
+@pytest.mark.parametrize("session", [{}, {"x-opensoul-session-key": "trip"}])
+async def test_a_result_that_is_sent_again_after_a_later_question_is_refused(
+    served: Served, fake_provider: FakeProvider, session: dict[str, str]
+) -> None:
+    fake_provider.will(calling(call("weather", {})))
+    async with served.ask(session, messages=[QUESTION], tools=[WEATHER]) as response:
+        made = results((await response.json())["choices"][0])
+    later = [{"role": "assistant", "content": "Sunny."}, {"role": "user", "content": "And Basel?"}]
+    for messages in ([QUESTION, *made], [QUESTION, *made, *later]):
+        fake_provider.will(answer("Sunny."))
+        async with served.ask(session, messages=messages, tools=[WEATHER]) as response:
+            assert response.status == 200
+
+    again = made[1:] if session else [QUESTION, *made, *later, *made[1:]]
+    async with served.ask(session, messages=again, tools=[WEATHER]) as response:
+        error = (await response.json())["error"]
+
+    assert response.status == 400
+    assert error["param"] == ("messages" if session else "messages[5].tool_call_id")
+    assert made[1]["tool_call_id"] in error["message"]
 
 
 async def test_several_rounds_without_a_session(

@@ -9,12 +9,14 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from opensoul.adapters.transports import Route, RouteTable
+from opensoul.adapters.transports.http.allowances import allowance_headers
 from opensoul.adapters.transports.http.errors import codes_by_status, problem_of
 from opensoul.adapters.transports.openapi import document, statuses
 from opensoul.adapters.transports.routes import SCHEMA_REF, Switch, json_content
 from opensoul.domain import errors
 from opensoul.domain.access import ALL_SCOPES, Scope
 from opensoul.domain.errors import FailureKind, GatewayError, ModelFailed
+from opensoul.domain.services import Allowance, Allowances
 
 from .app import Harness
 from .client import CHAT, Client, Reply
@@ -172,6 +174,15 @@ async def test_every_header_of_the_family_in_an_answer_is_described(
         assert reply.status == 200
         sent = {name.lower() for name in reply.headers if name.lower().startswith("x-opensoul-")}
         assert sent <= described.keys()
+
+
+def test_the_headers_of_limits_are_described() -> None:
+    limit = Allowance(9, 1, 2.0)
+    headers = allowance_headers(Allowances(limit, limit, limit, Allowance(2, 1)))
+    responses = document([])["components"]["responses"]
+
+    assert responses["Error429"]["headers"].keys() == {"Retry-After", *headers}
+    assert responses["Error503"]["headers"].keys() == {"Retry-After"}
 
 
 async def test_answers_fit_their_schemas(gateway: Harness, client: Client) -> None:

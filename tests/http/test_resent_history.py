@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import pytest_asyncio
 from openai import AsyncOpenAI
 
 from opensoul.domain.messages import Message, ToolCall
+from opensoul.domain.sessions import SessionQuery
 from opensoul.domain.sessions.keys import SessionKey
 from tests.app.serving import SECRET, Served, config, serving
 from tests.fakes.behaviours import answer, fail
 from tests.fakes.provider import FakeProvider
+
+from .pictures import png
 
 KEY = SessionKey("main", "talk")
 HEADERS = {"x-opensoul-session-key": "talk"}
@@ -68,6 +73,7 @@ class Conversation:
         self.provider = provider
         self.client = client
         self.messages: list[Any] = []
+        self.tools: list[Any] = []
 
     async def ask(self, text: str, reply: str, *, streamed: bool = False) -> None:
         """Add a question and its answer."""
@@ -78,7 +84,8 @@ class Conversation:
         self.provider.will(answer(reply))
         create: Any = self.client.chat.completions.create
         if streamed:
-            stream = await create(model="opensoul", messages=self.messages, stream=True)
+            more = {"tools": self.tools} if self.tools else {}
+            stream = await create(model="opensoul", messages=self.messages, stream=True, **more)
             text = "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
             self.messages.append(assistant(text))
         else:
@@ -286,6 +293,41 @@ async def test_steps_that_the_client_does_not_know_stay_in_the_history(
         ]
 
 
+@pytest.mark.parametrize("edited", [False, True])
+async def test_a_branch_keeps_the_steps_of_an_earlier_call(
+    talk: Conversation, edited: bool
+) -> None:
+    """The client has cut its history, and sends all of it again: the current transcript has neither
+    the call nor what the agent did before it. A step that it has edited is as it sends it."""
+    talk.provider.will(
+        answer("I look.", tool_calls=[call("read", {"path": "a"})], finish_reason="tool_calls"),
+        answer(tool_calls=[call("weather", {})], finish_reason="tool_calls"),
+    )
+    talk.messages.append(user("How is it?"))
+    create: Any = talk.client.chat.completions.create
+    whole = await create(model="opensoul", messages=talk.messages, tools=[WEATHER])
+    message = whole.choices[0].message.model_dump(exclude_none=True)
+    result = {"role": "tool", "tool_call_id": message["tool_calls"][0]["id"], "content": "sun"}
+    talk.messages += [message, result]
+    await talk.send("It is sunny.")
+    everything = list(talk.messages)
+    talk.messages = []
+    await talk.ask("Hello", "Hi")
+    talk.messages[0] = user("Good morning")
+    await talk.ask("And you?", "Fine")
+
+    talk.messages = everything
+    if edited:
+        message["content"] = "I know."
+    await talk.ask("Thanks", "Bye")
+
+    sent = talk.provider.requests[-1].json["messages"]
+    roles = [one["role"] for one in sent if one["role"] != "system"]
+    own = [] if edited else ["assistant", "tool"]
+    assert roles == ["user", *own, "assistant", "tool", "assistant", "user"]
+    assert ("I know." in json.dumps(sent)) is edited
+
+
 async def test_two_requests_at_once_in_one_session(talk: Conversation) -> None:
     await talk.ask("q0", "a0")
     both = [[*talk.messages, user(text)] for text in ("left", "right")]
@@ -303,20 +345,24 @@ CHAT = {"x-openwebui-chat-id": "chat-1"}
 
 
 async def test_a_chat_of_open_webui(tmp_path: Path, provider: FakeProvider) -> None:
-    """Messages, a failed turn, an edit, a regeneration; titles and tags beside them."""
+    """Messages with its own tools, a failed turn, a regeneration, an edit, a picture; titles, tags,
+    follow-up questions and search queries beside them. All of it is one session."""
     key = SessionKey("main", "openai-chat:x-openwebui-chat-id:chat-1")
     async with talking(tmp_path, provider, CHAT, key) as talk:
 
-        async def side_task(words: str) -> None:
+        async def side_task(kind: str, words: str) -> None:
             provider.will(answer('{"title": "Greeting"}'))
             task = user(f"### Task:\n{words}\n### Chat History:\nUSER: hello")
             async with talk.served.ask(CHAT, messages=[task], stream=False) as response:
-                assert response.headers["x-opensoul-side-task"]
+                assert response.headers["x-opensoul-side-task"] == kind
                 assert response.status == 200
+            assert "tools" not in provider.requests[-1].json
 
-        await side_task("Generate a concise, 3-5 word title")
+        talk.tools = [WEATHER]
+        await side_task("title", "Generate a concise title summarizing the chat history.")
         await talk.ask("hello", "hi there", streamed=True)
-        await side_task("Generate 1-3 broad tags")
+        await side_task("follow-up", "Predict 3-5 messages this user might send next")
+        await side_task("tags", "Generate 1-3 broad tags categorizing the main themes")
         talk.messages.append(user("where is it?"))
         provider.will(fail(400, {"error": {"message": "no"}}))
         async with talk.served.ask(CHAT, messages=talk.messages) as response:
@@ -334,6 +380,17 @@ async def test_a_chat_of_open_webui(tmp_path: Path, provider: FakeProvider) -> N
         await talk.send("good morning", streamed=True)
         assert talk.reached() == ["good morning"]
         assert await talk.transcripts() == [["good morning", "good morning"], second, first]
+
+        await side_task("query", "Analyze the chat history to determine the necessity of queries")
+        url = f"data:image/png;base64,{base64.b64encode(png(8, 8)).decode()}"
+        shown = [{"type": "text", "text": "look"}, {"type": "image_url", "image_url": {"url": url}}]
+        talk.messages.append({"role": "user", "content": shown})
+        await talk.send("a picture", streamed=True)
+        await talk.ask("thanks", "welcome", streamed=True)
+        third = ["good morning", "good morning", "look", "a picture", "thanks", "welcome"]
+        assert await talk.transcripts() == [third, second, first]
+        page = await talk.served.container.catalog().list(SessionQuery(limit=100))
+        assert [one.key for one in page.sessions if not one.one_off] == [key]
 
 
 def call(name: str, arguments: object, index: int = 0) -> dict[str, Any]:

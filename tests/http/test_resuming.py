@@ -94,6 +94,7 @@ class Said:
     text: str
     finish: str
     calls: Any = None
+    reasoning: str = ""
     ids: tuple[str, ...] = ()
 
 
@@ -108,7 +109,8 @@ async def said(served: Served, headers: Mapping[str, str], **body: Any) -> Said:
         (choice,) = whole["choices"]
         message = choice["message"]
         calls = message.get("tool_calls")
-        return Said(whole["id"], message["content"] or "", choice["finish_reason"], calls)
+        thought = message.get("reasoning_content", "")
+        return Said(whole["id"], message["content"] or "", choice["finish_reason"], calls, thought)
     *events, done = events_in(text)
     assert done.data == "[DONE]"
     chunks = [event.json for event in events]
@@ -136,6 +138,7 @@ async def said(served: Served, headers: Mapping[str, str], **body: Any) -> Said:
         "".join(delta.get("content") or "" for delta in deltas),
         chunks[-1]["choices"][0]["finish_reason"],
         calls or None,
+        "".join(delta.get("reasoning_content", "") for delta in deltas),
         tuple(event.id for event in events),
     )
 
@@ -313,10 +316,25 @@ async def test_an_answer_is_repeated_whose_events_are_no_longer_kept(
 ) -> None:
     function = {"name": "weather", "arguments": "{}"}
     call = {"index": 0, "id": "c", "type": "function", "function": function}
-    provider.will(answer("I ", "look.", tool_calls=[call], finish_reason="tool_calls"))
-    content = config(provider.base_url)
+    own = call | {"function": {"name": "read", "arguments": '{"path": "none"}'}}
+    provider.will(
+        answer("Well.", reasoning=["Hm."], tool_calls=[own], finish_reason="tool_calls"),
+        answer("I ", "see.", reasoning=["Ah."], tool_calls=[call], finish_reason="tool_calls"),
+        answer("Well.", tool_calls=[own], finish_reason="tool_calls"),
+        answer('{"a": 1}'),
+    )
+    content = config(
+        provider.base_url,
+        agents={"defaults": {"model": {"primary": "fake/m"}, "workspace": str(tmp_path)}},
+        tools={"allow": ["read"]},
+    )
+    headers = KEY | {"x-opensoul-reasoning": "include"}
+    formed = {"response_format": {"type": "json_object"}}
     async with serving(tmp_path, content) as served:
-        before = await said(served, KEY, tools=[WEATHER])
+        before = await said(served, headers, tools=[WEATHER])
+        assert (before.text, before.reasoning) == ("Well.\n\nI see.", "Hm.Ah.")
+        json_before = await said(served, {"Idempotency-Key": "j"}, **formed)
+        assert json_before.text == '{"a": 1}'
     small = providers.Singleton(
         SqliteRunEvents, tmp_path / "state" / "runs.sqlite3", clock=time.time, keep_bytes=0
     )
@@ -324,9 +342,11 @@ async def test_an_answer_is_repeated_whose_events_are_no_longer_kept(
         run_id = before.id.removeprefix("chatcmpl_")
         path = f"/v1/runs/{run_id}/events"
         await until_expired(served, path)
-        assert await said(served, KEY, tools=[WEATHER]) == before
-        streamed = await said(served, KEY, tools=[WEATHER], stream=True)
+        assert await said(served, headers, tools=[WEATHER]) == before
+        streamed = await said(served, headers, tools=[WEATHER], stream=True)
         assert replace(streamed, ids=()) == before
+        await until_expired(served, f"/v1/runs/{json_before.id.removeprefix('chatcmpl_')}/events")
+        assert await said(served, {"Idempotency-Key": "j"}, **formed) == json_before
         async with served.client.get(path, headers=served.authorization) as response:
             assert await error_of(response) == (410, "events_expired", None)
 
@@ -617,6 +637,16 @@ async def test_runs_are_listed_page_by_page(served: Served) -> None:
 )
 async def test_malformed_queries_are_refused(client: Client, query: str, status: int) -> None:
     assert (await client.get(f"/v1/runs?{query}")).status == status
+
+
+@pytest.mark.parametrize("path", ["?order=asc&limit=1", "/{run_id}/events?order=asc&after=0"])
+async def test_a_query_parameter_that_does_not_exist_is_named(served: Served, path: str) -> None:
+    run_id = (await said(served, {})).id.removeprefix("chatcmpl_")
+
+    status, body = await fetched(served, "/v1/runs" + path.format(run_id=run_id))
+
+    assert (status, body["error"]["param"]) == (400, "order")
+    assert "`after`" in body["error"]["message"]
 
 
 async def test_a_run_is_cancelled_once(served: Served, provider: FakeProvider) -> None:

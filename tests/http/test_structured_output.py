@@ -15,6 +15,7 @@ import pytest_asyncio
 from openai import AsyncOpenAI
 from pydantic import BaseModel
 
+from opensoul.domain.sessions import SessionKey
 from tests.app.serving import SECRET, Served, config, serving
 from tests.fakes.behaviours import USAGE, Exchange, answer, chunk
 from tests.fakes.provider import FakeProvider
@@ -67,7 +68,7 @@ class Reply:
     def __init__(self, status: int, body: str) -> None:
         self.status = status
         self.body = body
-        self.text = self.reason = ""
+        self.text = self.reason = self.refusal = ""
         self.usage: Mapping[str, Any] = {}
         self.error: Mapping[str, Any] = {}
         self.calls: list[Any] = []
@@ -78,6 +79,7 @@ class Reply:
             for choice in whole.get("choices", ()):
                 message = choice.get("delta") or choice.get("message") or {}
                 self.text += message.get("content") or ""
+                self.refusal += message.get("refusal") or ""
                 self.calls += message.get("tool_calls") or []
                 self.reason = choice["finish_reason"] or self.reason
 
@@ -433,9 +435,12 @@ async def test_a_provider_without_the_format_gets_an_instruction(
 
 
 @both
-async def test_a_refusal_is_no_broken_answer(
-    served: Served, provider: FakeProvider, stream: bool
+@pytest.mark.parametrize("wanted", [strict(), {"type": "text"}])
+async def test_a_refusal_is_a_field_of_its_own(
+    served: Served, provider: FakeProvider, stream: bool, wanted: Any
 ) -> None:
+    """Also where its client reads the stored answer again, and resends it."""
+
     async def refuses(exchange: Exchange) -> None:
         await exchange.head()
         await exchange.event(chunk({"role": "assistant", "refusal": "I will not."}))
@@ -444,10 +449,20 @@ async def test_a_refusal_is_no_broken_answer(
 
     provider.will(refuses)
 
-    reply = await ask(served, response_format=strict(), stream=stream)
-
-    assert (reply.text, reply.reason) == ("I will not.", "content_filter")
+    key = {"Idempotency-Key": "one", "x-opensoul-session-key": "s"}
+    question = {"role": "user", "content": "Do it."}
+    for _ in range(2):
+        body = {"messages": [question], "response_format": wanted, "stream": stream}
+        async with served.ask(key, **body) as response:
+            reply = Reply(response.status, await response.text())
+        assert (reply.text, reply.refusal, reply.reason) == ("", "I will not.", "stop")
     assert len(provider.requests) == 1
+
+    resent = {"role": "assistant", "content": None, "refusal": reply.refusal}
+    again = [question, resent, {"role": "user", "content": "Why?"}]
+    await served.text({"x-opensoul-session-key": "s"}, messages=again)
+    catalog = served.container.catalog()
+    assert len(await catalog.messages(SessionKey("main", "s"), limit=9)) == 4
 
 
 async def test_a_session_keeps_the_repaired_answer_only(

@@ -102,6 +102,27 @@ async def test_the_tools_allowed_and_not_denied_are_offered(
     assert await call(box, "fail") == ToolResult("There is no tool 'fake__fail'.", True)
 
 
+async def test_tools_that_cannot_be_used_are_left_out_and_named(
+    tmp_path: Path, boxes: list[McpToolbox], caplog: pytest.LogCaptureFixture
+) -> None:
+    box = toolbox(stdio(tmp_path, "--broken"))
+    boxes.append(box)
+
+    for _ in range(2):
+        assert [spec.name for spec in await box.tools(CONTEXT)] == ["fake__add"]
+    await box.probe("fake")
+
+    (health,) = box.health()
+    assert health.tools == ("fake__add",)
+    assert list(health.left_out) == [" ", "odd"]
+    assert health.described()["leftOut"] == {
+        " ": "it has no name",
+        "odd": "its parameters are no JSON Schema, at properties.a.type",
+    }
+    noted = [record for record in caplog.records if "are left out" in record.message]
+    assert [record.__dict__["server"] for record in noted] == ["fake"]
+
+
 async def test_a_call_is_not_repeated_when_the_server_dies_in_it(
     tmp_path: Path, boxes: list[McpToolbox]
 ) -> None:

@@ -62,6 +62,7 @@ EVENTS = st.one_of(
 
 
 @given(events=st.lists(EVENTS))
+@example(events=[TextDelta("I will not.", refusal=True)])
 @example(events=[TextDelta("\ud83d\ude00"), TextDelta("\ud83d"), TextDelta("\ude00")])
 @example(events=[Aborted('\\ud800 "\x00')])
 def test_events_come_back_as_they_were(events: list[RunEvent]) -> None:
@@ -89,6 +90,11 @@ def test_what_no_model_can_count_is_cut() -> None:
     event = Finished(StopReason.STOP, Usage(2**80, -(2**80)), "m")
     (kept,) = decode_events(encode_events([event]))
     assert kept == Finished(StopReason.STOP, Usage(2**53, -(2**53)), "m")
+
+
+def test_the_end_by_a_stop_sequence_is_kept() -> None:
+    event = Finished(StopReason.STOP, Usage(1, 2), "m", "END")
+    assert list(decode_events(encode_events([event]))) == [event]
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def usage_of(*usages: object) -> Usage | None:
         ({"role": "assistant", "content": ""}, []),
         ({"content": None}, []),
         ({}, []),
-        ({"refusal": "I will not."}, [TextDelta("I will not.")]),
+        ({"refusal": "I will not."}, [TextDelta("I will not.", refusal=True)]),
         ({"reasoning_content": "hm", "content": None}, [ReasoningDelta("hm")]),
         ({"reasoning": "hm", "content": "a"}, [ReasoningDelta("hm"), TextDelta("a")]),
         (

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 
+from jsonschema import Draft202012Validator, SchemaError
+from jsonschema.validators import validator_for
 from mcp_types import (
     AudioContent,
     CallToolResult,
@@ -43,12 +46,8 @@ def error_result(server: str, message: str) -> ToolResult:
 
 
 def remote_tools(tools: Iterable[Tool]) -> list[RemoteTool]:
-    """The tools, without those whose parameters are too long for a prompt."""
-    return [
-        _remote_tool(tool)
-        for tool in tools
-        if len(json.dumps(tool.input_schema)) <= _LONGEST_PARAMETERS
-    ]
+    """The tools, each with the fault for which providers would refuse a request that offers it."""
+    return [_remote_tool(tool) for tool in tools]
 
 
 def _remote_tool(tool: Tool) -> RemoteTool:
@@ -61,7 +60,25 @@ def _remote_tool(tool: Tool) -> RemoteTool:
         parameters=tool.input_schema,
         effects=frozenset({Effect.READ}) if reads else frozenset(Effect),
         repeat=Repeat.SAFE if reads else Repeat.UNSAFE,
+        fault=_fault(tool),
     )
+
+
+def _fault(tool: Tool) -> str:
+    if not tool.name.strip():
+        return "it has no name"
+    schema = tool.input_schema
+    try:
+        size = len(json.dumps(schema))
+        if size > _LONGEST_PARAMETERS:
+            return f"its parameters have {size} characters of JSON, more than {_LONGEST_PARAMETERS}"
+        validator_for(schema, default=Draft202012Validator).check_schema(schema)
+    except SchemaError as error:
+        where = ".".join(map(str, error.absolute_path))
+        return f"its parameters are no JSON Schema{where and f', at {where}'}"
+    except (RecursionError, ValueError, re.error):
+        return "its parameters are no JSON Schema that can be checked"
+    return ""
 
 
 def _parts(result: CallToolResult) -> Iterator[str]:

@@ -17,7 +17,7 @@ from ...domain.settings import McpServerSettings
 from ...domain.tools import ToolOutput, ToolResult
 from .confinement import Confiner
 from .errors import ConnectionLost, Diagnostics, ServerUnavailable, masked
-from .tools import RemoteTool
+from .tools import RemoteTool, faults
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -29,6 +29,8 @@ _MOST_PROGRESS = 64
 """Pieces of progress that wait for a slow reader; older ones are dropped."""
 _CANCEL_GRACE = 5.0
 _CLOSE_GRACE = 10.0
+_LONGEST_NOTE = 2_000
+"""Characters of a log line about tools."""
 
 Open = Callable[[Callable[[], None]], AbstractAsyncContextManager["Connection"]]
 """Opens a connection; the argument is called when it is lost."""
@@ -136,6 +138,8 @@ class McpServer:
         self._not_before = 0.0
         self._problem = ""
         self._tools: tuple[RemoteTool, ...] | None = None
+        self._faults: Mapping[str, str] = {}
+        """Those of the last list."""
         self._stale = True
         self._listing: asyncio.Task[None] | None = None
         self._listing_since = 0.0
@@ -192,6 +196,7 @@ class McpServer:
         finally:
             attempt.end()
         self._problem = ""
+        self._note_faults(faults(self.settings, self._tools))
         return self._tools
 
     async def call(
@@ -238,6 +243,16 @@ class McpServer:
             self._listing.cancel()
             await asyncio.wait([self._listing])
         await asyncio.gather(*(attempt.close() for attempt in self._attempts))
+
+    def _note_faults(self, found: Mapping[str, str]) -> None:
+        if found and found != self._faults:
+            name, listed = (
+                self.settings.name,
+                "; ".join(f"{tool!r}: {why}" for tool, why in found.items()),
+            )
+            extra = {"server": name, "tools": listed[:_LONGEST_NOTE]}
+            logger.warning("tools of an MCP server are left out", extra=extra)
+        self._faults = found
 
     def _result_of(self, task: asyncio.Task[ToolResult], attempt: _Attempt) -> ToolResult:
         try:

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ...domain.agents import Agent
 from ...domain.messages import ToolCall
@@ -17,7 +17,7 @@ from ...domain.tools import MCP_SOURCE, ToolOutput, ToolResult, ToolSpec
 from .confinement import Confinement, Confiner
 from .errors import ServerUnavailable
 from .server import McpServer, State
-from .tools import RemoteTool, public_name, specs
+from .tools import RemoteTool, faults, public_name, specs
 
 _PATIENCE = 5.0
 """Seconds that a run waits for the list of a server that has just been started."""
@@ -29,18 +29,21 @@ _Key = tuple[McpServerSettings, Confinement | None]
 @dataclass(frozen=True, slots=True)
 class ServerHealth:
     """How a server is. `state`: `disabled`, `idle` (the next use starts it), `starting`, `running`
-    or `failed`. `tools`: what models call its tools; None before the first list."""
+    or `failed`. `tools`: what models call its tools; None before the first list. `left_out`: why
+    models are not offered the others, by the server's names of them."""
 
     name: str
     state: str
     about: str = ""
     tools: tuple[str, ...] | None = None
     problem: str = ""
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     def described(self) -> dict[str, object]:
         """The health as JSON data, without what is empty."""
         tools = None if self.tools is None else list(self.tools)
-        facts = {"about": self.about, "tools": tools, "problem": self.problem}
+        facts: dict[str, object] = {"about": self.about, "tools": tools, "problem": self.problem}
+        facts["leftOut"] = dict(self.left_out) or None
         known = {key: value for key, value in facts.items() if value not in ("", None)}
         return {"name": self.name, "state": self.state, **known}
 
@@ -190,4 +193,5 @@ def _health(server: McpServer) -> ServerHealth:
     state, about, problem = server.health()
     known = server.known
     tools = None if known is None else tuple(specs(server.settings, known))
-    return ServerHealth(server.settings.name, state.value, about, tools, problem)
+    left_out = faults(server.settings, known or ())
+    return ServerHealth(server.settings.name, state.value, about, tools, problem, left_out)

@@ -24,22 +24,27 @@ class RemoteTool:
     parameters: Mapping[str, object]
     effects: frozenset[Effect]
     repeat: Repeat
+    fault: str = ""
+    """Why no model is offered the tool; empty: it can be used."""
 
 
 def specs(
     server: McpServerSettings, tools: Iterable[RemoteTool]
 ) -> dict[str, tuple[ToolSpec, RemoteTool]]:
-    """The tools that `allow` and `deny` leave, by the name that a model calls them by.
-
-    Of two with one name the first stays.
-    """
+    """The tools without a fault that `allow` and `deny` leave, by the name that a model calls them
+    by. Of two with one name the first stays."""
     offered: dict[str, tuple[ToolSpec, RemoteTool]] = {}
     for tool in tools:
         name = public_name(server.name, tool.name)
-        if allowed(server, tool.name) and name not in offered:
+        if allowed(server, tool.name) and not tool.fault and name not in offered:
             spec = ToolSpec(name, tool.description, tool.parameters, tool.effects, tool.repeat)
             offered[name] = (spec, tool)
     return offered
+
+
+def faults(server: McpServerSettings, tools: Iterable[RemoteTool]) -> dict[str, str]:
+    """Why tools are left out that `allow` and `deny` leave, by the server's names of them."""
+    return {tool.name: tool.fault for tool in tools if tool.fault and allowed(server, tool.name)}
 
 
 def public_name(server: str, tool: str) -> str:

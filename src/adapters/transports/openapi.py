@@ -16,6 +16,7 @@ from quart import Response
 
 from ...domain.access import Scope
 from .http import Problem
+from .http.allowances import ALLOWANCE_HEADERS
 from .http.context import current
 from .http.errors import codes_by_status
 from .http.json_text import dumps
@@ -26,7 +27,8 @@ PATH = "/openapi.json"
 _DESCRIPTION = """\
 Agents behind OpenAI's chat completions API. The `model` of a request names an agent.
 
-Every answer has the header `x-request-id`. A request with another method than those of its path is
+Every answer has the header `x-request-id`. Those to an API key with limits have the headers
+`x-ratelimit-*` of the response 429. A request with another method than those of its path is
 answered with 405 and the header `Allow`; a path where nothing is, with 404."""
 _SECURITY_SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer"},
@@ -53,11 +55,12 @@ _ERROR = {
     },
 }
 _ERROR_REF = {"$ref": SCHEMA_REF.format(model="Error")}
+_RETRY_AFTER = "Seconds after which a retry may succeed, where that is known."
 _HEADERS: Mapping[int, Mapping[str, str]] = {
     401: {"WWW-Authenticate": "`Bearer`."},
     405: {"Allow": "The methods of the path."},
-    429: {"Retry-After": "Seconds after which a retry may succeed, where that is known."},
-    503: {"Retry-After": "Seconds after which a retry may succeed, where that is known."},
+    429: {"Retry-After": _RETRY_AFTER, **ALLOWANCE_HEADERS},
+    503: {"Retry-After": _RETRY_AFTER},
 }
 _MEANINGS: Mapping[int, str] = {
     400: "The request is not valid; `param` names what is wrong.",

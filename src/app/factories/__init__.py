@@ -5,7 +5,15 @@ each function with the providers that have the names of its parameters; tests/ap
 compares their types.
 """
 
-from .agents import commands, knowledge, native, runners, system_prompts
+from .agents import (
+    commands,
+    knowledge,
+    native,
+    python,
+    python_agents,
+    runners,
+    system_prompts,
+)
 from .authorization import access, devices, keys, limits, quotas
 from .configuration import config_file, inputs, locations, settings, source, token_file
 from .endpoints import control, transports
@@ -21,6 +29,7 @@ from .execution import (
     queue,
     session_service,
     signals,
+    token_counts,
 )
 from .persistence import (
     catalog,
@@ -72,6 +81,8 @@ __all__ = [
     "models",
     "native",
     "prepare",
+    "python",
+    "python_agents",
     "queue",
     "quotas",
     "readiness",
@@ -89,6 +100,7 @@ __all__ = [
     "store",
     "stored_approvals",
     "system_prompts",
+    "token_counts",
     "token_file",
     "tool_service",
     "toolbox",

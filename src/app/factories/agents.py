@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ...adapters.config import Locations
+from ...adapters.python_agents import PythonAgents, PythonRunner
 from ...adapters.tools import WorkspaceKnowledge
 from ...domain.execution import COMMAND_RUNNER, ModelRouter, SystemPrompts, TurnLoop
 from ...domain.ports import (
@@ -39,7 +40,7 @@ def native(
     system_prompts: SystemPrompts,
     clock: Clock,
     monotonic: Clock,
-) -> AgentRunner:
+) -> TurnLoop:
     return TurnLoop(
         router,
         toolbox,
@@ -50,6 +51,19 @@ def native(
         validate=validate,
         compile_schema=compile_schema,
     )
+
+
+def python_agents(find_plugins: plugins.Find) -> PythonAgents:
+    return PythonAgents(find_plugins)
+
+
+def python(
+    python_agents: PythonAgents,
+    approval_book: ApprovalBook,
+    compile_schema: CompileSchema,
+    clock: Clock,
+) -> AgentRunner:
+    return PythonRunner(python_agents, approval_book, clock=clock, compile_schema=compile_schema)
 
 
 def commands(
@@ -70,7 +84,12 @@ def commands(
 
 
 def runners(
-    native: AgentRunner, echo: AgentRunner, commands: AgentRunner, find_plugins: plugins.Find
+    native: TurnLoop,
+    echo: AgentRunner,
+    python: AgentRunner,
+    commands: AgentRunner,
+    find_plugins: plugins.Find,
 ) -> Mapping[str, AgentRunner]:
     """The runners by name; a new one is one line here and one in plugins.BUILT_IN_RUNNERS."""
-    return plugins.Runners({"native": native, "echo": echo, COMMAND_RUNNER: commands}, find_plugins)
+    own = {"native": native, "echo": echo, "python": python, COMMAND_RUNNER: commands}
+    return plugins.Runners(own, find_plugins)

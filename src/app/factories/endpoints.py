@@ -7,7 +7,15 @@ from collections.abc import Callable
 from ...adapters.config import ConfigSource
 from ...adapters.mcp import McpToolbox
 from ...adapters.system.logging import LogRing
-from ...adapters.transports import RouteTable, Transport, health, openapi
+from ...adapters.transports import (
+    RouteTable,
+    Transport,
+    a2a,
+    anthropic,
+    health,
+    mcp_server,
+    openapi,
+)
 from ...adapters.transports import approvals as approvals_http
 from ...adapters.transports import runs as runs_http
 from ...adapters.transports import tool_calls as tool_calls_http
@@ -15,6 +23,7 @@ from ...adapters.transports.control.dependencies import Dependencies
 from ...adapters.transports.control.handshake import Facts
 from ...adapters.transports.control.plane import ControlPlane
 from ...adapters.transports.openai import chat as openai_chat
+from ...adapters.transports.openai import responses as openai_responses
 from ...domain.ports import (
     Clock,
     ConfigFile,
@@ -24,7 +33,15 @@ from ...domain.ports import (
     WebClient,
     Workspaces,
 )
-from ...domain.services import Approvals, Devices, Gateway, Keys, SessionService, ToolService
+from ...domain.services import (
+    Approvals,
+    Devices,
+    Gateway,
+    Keys,
+    SessionService,
+    TokenCounts,
+    ToolService,
+)
 from .. import plugins
 from ..readiness import Readiness
 
@@ -90,19 +107,26 @@ def transports(
     gateway: Gateway,
     approvals: Approvals,
     tool_service: ToolService,
+    token_counts: TokenCounts,
     control: ControlPlane,
     readiness: Readiness,
     web: WebClient,
+    facts: Facts,
     clock: Clock,
+    monotonic: Clock,
     settings: CurrentSettings,
     find_plugins: plugins.Find,
 ) -> list[Transport]:
     every: list[Transport] = []
     own = [
         openai_chat.transport(gateway, approvals, web, started_at=clock()),
+        anthropic.transport(gateway, approvals, token_counts, web),
+        openai_responses.transport(gateway, approvals, web, clock=clock),
         runs_http.transport(gateway),
+        a2a.transport(gateway, approvals, web),
         approvals_http.transport(approvals),
         tool_calls_http.transport(tool_service),
+        mcp_server.transport(gateway, approvals, clock=monotonic, version=facts.version),
         health.transport(readiness.check, readiness.degraded),
         openapi.transport(lambda: RouteTable(every)),
         control.transport(),

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from ...adapters.persistence.memory import MemoryRunEvents
 from ...adapters.persistence.queue import Lanes, LocalQueue
 from ...adapters.persistence.sqlite.runs import SqliteRunEvents
-from ...domain.execution import Compactor, Executor, Generations, ModelRouter
+from ...domain.execution import Compactor, Executor, Generations, ModelRouter, TurnLoop
 from ...domain.ports import (
     AgentRunner,
     ApprovalBook,
@@ -20,7 +20,15 @@ from ...domain.ports import (
     SessionCatalog,
     SessionStore,
 )
-from ...domain.services import Access, AgentSessions, Approvals, Gateway, Quotas, SessionService
+from ...domain.services import (
+    Access,
+    AgentSessions,
+    Approvals,
+    Gateway,
+    Quotas,
+    SessionService,
+    TokenCounts,
+)
 from ..late import Late
 
 
@@ -159,3 +167,7 @@ def agent_sessions(
         run_events=run_events,
         settings=settings,
     )
+
+
+def token_counts(gateway: Gateway, native: TurnLoop) -> TokenCounts:
+    return TokenCounts(gateway=gateway, native=native)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from ...adapters.config import ConfigSource, Locations, Overrides
+from ...adapters.python_agents import PythonAgents
 from ...adapters.system.logging import LogBounds, LogRing, configure
 from ...adapters.transports.control.handshake import Facts
 from ...adapters.transports.control.plane import ControlPlane
@@ -76,6 +77,7 @@ def lifecycle(
     toolbox: Toolbox,
     tool_service: ToolService,
     prepare: Mapping[str, Prepare],
+    python_agents: PythonAgents,
     readiness: Readiness,
     supervisor: Supervisor,
     configure_logging: ConfigureLogging,
@@ -100,6 +102,7 @@ def lifecycle(
         toolbox=toolbox,
         tools=tool_service,
         prepare=prepare,
+        python_agents=python_agents,
         readiness=readiness,
         supervisor=supervisor,
         configure_logging=configure_logging,

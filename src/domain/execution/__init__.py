@@ -1,7 +1,10 @@
 """Execution of Runs: the executor, the native agent loop, and recovery."""
 
+from .client_calls import StoredCalls, check_results
 from .compaction import Compactor, SummaryRefused, readable_tokens
+from .execution import Execution, execution_of
 from .executor import COMMAND_RUNNER, Executor
+from .formatted import schema_check, withheld
 from .generations import Generations
 from .loop import TurnLoop
 from .router import ModelRouter
@@ -10,11 +13,17 @@ from .system_prompts import SystemPrompts
 __all__ = [
     "COMMAND_RUNNER",
     "Compactor",
+    "Execution",
     "Executor",
     "Generations",
     "ModelRouter",
+    "StoredCalls",
     "SummaryRefused",
     "SystemPrompts",
     "TurnLoop",
+    "check_results",
+    "execution_of",
     "readable_tokens",
+    "schema_check",
+    "withheld",
 ]

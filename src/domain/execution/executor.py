@@ -15,7 +15,7 @@ from ..access import KEY_PRINCIPAL
 from ..concurrency import drop_traceback_of, drop_tracebacks
 from ..errors import GatewayError, LeaseLost, RunFailed, RunTimedOut, StoreFailed, Unavailable
 from ..messages import Message, Role
-from ..models import Usage
+from ..models import StopReason
 from ..ports import (
     NOTHING_SAID,
     AgentRunner,
@@ -31,6 +31,7 @@ from ..ports import (
     RunSignals,
     SessionCatalog,
     SessionStore,
+    Spent,
     StoredSession,
     Turn,
 )
@@ -59,10 +60,12 @@ from ..sessions import (
     Summary,
     check_send,
     is_stale,
+    is_temporary,
     tidied,
     unstored,
     with_call_ids,
 )
+from .client_calls import StoredCalls, check_results
 from .execution import NOTHING_CHOSEN, execution_of
 from .generations import Generations
 from .leases import Leases
@@ -83,12 +86,10 @@ _LAST_PATIENCE = 2.0
 COMMAND_RUNNER = "command"
 """The name of the runner that carries out commands. No agent has it."""
 _ENDS: Final = (Answered, Waiting)
-OnStop = Callable[
-    [RunSpec, Finished | Failed | Aborted | None, OpenTurn | None, tuple[Usage, str] | None], None
-]
+OnStop = Callable[[RunSpec, Finished | Failed | Aborted | None, OpenTurn | None, Spent], None]
 """Called when a Run of an API key is no longer at work, before its followers get the
-event: with its ending, None if it waits, its stored steps, and what a model used for an answer that
-was refused. Must not wait."""
+event: with its ending, None if it waits, its stored steps, and what else it has used. Must not
+wait."""
 _Concluding = tuple[RunSpec, str, Answered]
 """What a Run has come to that only has to be stored: in the transcript of that id, or in a new one
 where it is empty."""
@@ -128,6 +129,7 @@ class Executor:
         self._store = store
         self._catalog = catalog
         self._resent = ResentHistory(store, catalog)
+        self._stored_calls = StoredCalls(run_events, catalog)
         self._queue = queue
         self._signals = signals
         self._run_events = run_events
@@ -187,7 +189,7 @@ class Executor:
 
     def closed(self, spec: RunSpec, ending: Aborted) -> None:
         any_attempt = OpenTurn(spec.session_key, "", spec.id, self._clock(), (), attempt=0)
-        self._beside(self._keep_steps(any_attempt, ending))
+        self._beside(self._close(spec, any_attempt, ending))
 
     async def drain(self, grace: float) -> None:
         """Take no more Runs, let those there finish for `grace` seconds, then hand the rest back to
@@ -269,12 +271,16 @@ class Executor:
         runner = self._runners[live.runner]
         began = loop.time()
         session_id = ""
-        context = RunContext(spec, agent, signals=live.inbox, commit=self._commits(live))
+        context = RunContext(
+            spec, agent, signals=live.inbox, commit=self._commits(live), spent=live.spent
+        )
         if spec.command is None:
             await self._store.check_writable()
             if self._unkept:  # The history of this Run may be among them.
                 await self._keep_unkept()
             session_id, context, live.history = await self._bind_history(context, runner, live.turn)
+            if live.turn is None and not spec.one_off:
+                context = await self._with_steps(context)
             live.spec, live.session_id = context.spec, session_id
             if (archive := self._archive(live, session_id, context)) is not None:
                 context = replace(context, archive=archive)
@@ -390,6 +396,18 @@ class Executor:
             context = replace(context, transcript=session.tail, fresh=fresh)
         return session_id, self._set_up(context, session.settings), turn.history
 
+    async def _with_steps(self, context: RunContext) -> RunContext:
+        """The Run with the steps of its question that its client knows in part. Raises
+        InvalidRequest, StoreFailed."""
+        spec, history = context.spec, context.transcript.messages
+        if not any(message.role is Role.TOOL for message in spec.messages):
+            return context
+        messages = await self._stored_calls.completed(
+            spec.messages, agent_id=spec.agent_id, principal=spec.principal, history=history
+        )
+        check_results(messages, history)
+        return _with_question(context, messages)
+
     async def _fresh(self, context: RunContext, session: StoredSession) -> int | None:
         """See RunContext.fresh."""
         pruning = context.agent.pruning
@@ -489,16 +507,19 @@ class Executor:
     ) -> Finished:
         live.committing = True
         if spec.command is not None:
-            return Finished(answered.stop, answered.usage, answered.model)
+            return answered.end
         # Another attempt may have begun: a turn that is stored decides how the Run has ended.
         if await self._queue.renew(self.owner, (live.claim,)):
             raise LeaseLost(f"The lease of run {spec.id!r} was lost.")
         await self._commit(live, spec, session_id, answered)
-        return Finished(answered.stop, answered.usage, answered.model)
+        return answered.end
 
     async def _commit(
         self, live: LiveRun, spec: RunSpec, session_id: str, answered: Answered
     ) -> None:
+        hands_out = answered.stop is StopReason.TOOL_CALLS
+        if live.turn is None and not hands_out and _is_temporary(spec):
+            return
         question = without_resent_pictures(spec.messages) if spec.one_off else spec.messages
         turn = Turn(
             key=spec.session_key,
@@ -594,6 +615,8 @@ class Executor:
                 if live.turn is not None and not isinstance(ending, Finished):
                     await self._keep_steps(live.turn, ending)
                 await self._queue.finish(live.claim, ending)
+                if _is_temporary(live.spec):
+                    await self._forget_temporary(live.spec, ending)
         except LeaseLost:
             self._note_lost(live)
         except GatewayError:
@@ -601,6 +624,23 @@ class Executor:
         finally:
             if not self._live:
                 self._idle.set()
+
+    async def _close(self, spec: RunSpec, turn: OpenTurn, ending: Aborted) -> None:
+        await self._keep_steps(turn, ending)
+        if _is_temporary(spec):
+            await self._forget_temporary(spec, ending)
+
+    async def _forget_temporary(self, spec: RunSpec, ending: Finished | Failed | Aborted) -> None:
+        """Delete what is stored of a conversation that its client does not keep: the steps of the
+        Run, and the turns that it has gone on with. What the client has to go on with is kept."""
+        if isinstance(ending, Finished) and ending.stop is StopReason.TOOL_CALLS:
+            return
+        try:
+            keys = await self._stored_calls.sessions_of(spec)
+            for key in {key for key in keys if is_temporary(key)} | {spec.session_key}:
+                await self._catalog.delete(key)
+        except GatewayError:
+            logger.exception("a temporary session could not be deleted", extra={"run": spec.id})
 
     async def _keep_steps(self, turn: OpenTurn, ending: Failed | Aborted) -> None:
         """Store what a Run has done that ends without an answer."""
@@ -683,6 +723,10 @@ class _RunArchive:
             run_id=live.spec.id,
             attempt=live.claim.attempt,
         )
+
+
+def _is_temporary(spec: RunSpec) -> bool:
+    return spec.one_off and is_temporary(spec.session_key)
 
 
 def _with_question(context: RunContext, messages: tuple[Message, ...]) -> RunContext:

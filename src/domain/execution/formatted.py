@@ -11,7 +11,8 @@ from functools import partial
 from ..concurrency import LARGE, off_loop
 from ..errors import InvalidRequest, InvalidStructuredOutput
 from ..messages import Message, Role, Text, text_message
-from ..models import ReasoningDelta, StopReason, TextDelta, Usage
+from ..models import ReasoningDelta, StopReason, TextDelta
+from ..ports import Spent
 from ..runs import (
     CONTEXT_EVENTS,
     SCHEMA_PARAM,
@@ -43,15 +44,6 @@ _CUT = (StopReason.LENGTH, StopReason.CONTENT_FILTER)
 _SPENT = (StopReason.MAX_COST, StopReason.MAX_OUTPUT_TOKENS)
 
 
-class BrokenAnswer(InvalidStructuredOutput):
-    """`usage` is what `model` used for the answer and its repair, which are no steps of a turn."""
-
-    def __init__(self, message: str, usage: Usage, model: str) -> None:
-        super().__init__(message)
-        self.usage = usage
-        self.model = model
-
-
 async def schema_check(
     wanted: AnswerFormat | None, compile_schema: CompileSchema
 ) -> CheckValue | None:
@@ -69,26 +61,37 @@ async def schema_check(
 @consumes(
     TextDelta,
     ClientCalls,
+    StepDone,
     ignores=(
-        *(ReasoningDelta, ToolStarted, ToolProgress, ToolFinished, StepDone, *CONTEXT_EVENTS),
+        *(ReasoningDelta, ToolStarted, ToolProgress, ToolFinished, *CONTEXT_EVENTS),
         *(Started, Waiting, Resumed, *TERMINAL),
     ),
 )
 async def withheld(
-    events: AsyncGenerator[Sequence[RunnerEvent]],
+    events: AsyncGenerator[Sequence[RunnerEvent]], spent: Spent
 ) -> AsyncGenerator[Sequence[RunnerEvent]]:
     """The events without text; the text of the last message comes whole before the end. What a
-    model writes beside calls of the agent's tools is no part of the answer."""
+    model writes beside calls of the agent's tools is no part of the answer. What was left out of
+    the last model call is noted in `spent`."""
+    refusal = False
     async with aclosing(events):
         async for batch in events:
-            kept: list[RunnerEvent] = [event for event in batch if not isinstance(event, TextDelta)]
+            kept = list[RunnerEvent]()
+            for event in batch:
+                if isinstance(event, TextDelta):
+                    refusal = refusal or event.refusal
+                    spent.withheld += len(event.text.encode("utf-8", "surrogatepass"))
+                    continue
+                if isinstance(event, StepDone):
+                    spent.withheld, refusal = 0, False  # The step has its usage.
+                kept.append(event)
             if kept and isinstance(answered := kept[-1], Answered):
                 last = (one for one in reversed(answered.messages) if one.role is Role.ASSISTANT)
                 if text := next(last).text:
                     at = next(
                         i for i, e in enumerate(kept) if isinstance(e, ClientCalls | Answered)
                     )
-                    kept.insert(at, TextDelta(text))
+                    kept.insert(at, TextDelta(text, refusal))
             if kept:
                 yield kept
 
@@ -100,15 +103,16 @@ async def checked_answer(
     breaks the format goes to the model once more, with what is wrong.
 
     An answer that was cut off is as it is: its stop reason says so, and another call would be cut
-    off, too. Raises BrokenAnswer, ModelFailed.
+    off, too. Raises InvalidStructuredOutput, ModelFailed.
     """
     answer, problem = await _read(turn, answer)
     if problem is None:
         yield [turn.ended_by(answer)]
         return
-    if limit := _limit_with(turn, answer):
-        raise _invalid(turn, answer, f"{problem}. It was not repaired, because of {limit}")
-    turn.spend(answer.usage)
+    limit = _limit_with(turn, answer)
+    _refuse(turn, answer)
+    if limit:
+        raise _invalid(answer, f"{problem}. It was not repaired, because of {limit}")
     extra = {"run": turn.context.spec.id, "model": answer.model}
     logger.info("an answer is repaired: it does not have the required format", extra=extra)
     repaired: ModelAnswer | None = None
@@ -125,7 +129,8 @@ async def checked_answer(
         return  # The time was up, and the last event was the end.
     repaired, problem = await _read(turn, repaired)
     if problem is not None:
-        raise _invalid(turn, repaired, f"{problem}. It was repaired once")
+        _refuse(turn, repaired)
+        raise _invalid(repaired, f"{problem}. It was repaired once")
     if repaired.called_tool and repaired.stop not in _CUT:
         repaired = replace(repaired, stop=StopReason.STOP)  # The call was left out.
     yield [turn.ended_by(repaired)]
@@ -171,10 +176,15 @@ def _repair(
     return call_in_time(turn, router, prompt, seconds)
 
 
-def _invalid(turn: OngoingTurn, answer: ModelAnswer, problem: str) -> BrokenAnswer:
-    return BrokenAnswer(
+def _refuse(turn: OngoingTurn, answer: ModelAnswer) -> None:
+    """Count what was used for an answer that is no step of the turn."""
+    turn.spend(answer.usage)
+    spent = turn.context.spent
+    spent.usage, spent.model, spent.withheld = turn.overhead, answer.model, 0
+
+
+def _invalid(answer: ModelAnswer, problem: str) -> InvalidStructuredOutput:
+    return InvalidStructuredOutput(
         f"The answer of the model {answer.model} does not have the format that `response_format` "
-        f"requires: {problem}.",
-        answer.usage if turn.overhead is None else answer.usage + turn.overhead,
-        answer.model,
+        f"requires: {problem}."
     )

@@ -6,15 +6,13 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextvars import Context
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVarTuple
 
 from ..errors import GatewayError
-from ..models import Usage
-from ..ports import OpenTurn
+from ..ports import OpenTurn, Spent
 from ..runs import Aborted, Claim, Failed, Inbox, RunSpec, failed_event
 from ..sessions import Span
-from .formatted import BrokenAnswer
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +40,7 @@ class LiveRun:
     """Its turn is being stored: it can no longer be stopped."""
     turn: OpenTurn | None = None
     """Its turn, once a step is stored."""
-    spent: tuple[Usage, str] | None = None
-    """What a model has used for an answer that was refused, and the model."""
+    spent: Spent = field(default_factory=Spent)
     _timer: asyncio.TimerHandle | None = None
 
     def set_timer(self, seconds: float, callback: Callable[[*Ts], object], *args: *Ts) -> None:
@@ -65,8 +62,6 @@ def failure_event(live: LiveRun, error: Exception) -> Aborted | Failed:
         logger.error("a run failed unexpectedly", exc_info=error, extra={"run": live.spec.id})
     if live.stopping is not None:
         return live.stopping  # The error is only how the runner stopped.
-    if isinstance(error, BrokenAnswer):
-        live.spent = error.usage, error.model
     if isinstance(error, GatewayError):
         return failed_event(error)
     return Failed(GatewayError.code, "The run failed because of an internal error.")

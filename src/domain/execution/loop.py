@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
@@ -11,7 +12,7 @@ from typing import assert_never
 
 from ..concurrency import LARGE, off_loop
 from ..errors import RunFailed
-from ..messages import Message, ToolCall
+from ..messages import Message, Role, ToolCall, text_message
 from ..models import TextDelta
 from ..ports import ApprovalBook, Clock, RunContext, Toolbox, ToolContext
 from ..runs import (
@@ -34,7 +35,7 @@ from ..runs import (
     failed_result,
     next_action,
 )
-from ..sessions import Transcript
+from ..sessions import Transcript, estimate
 from ..tools import CLIENT_SOURCE, ToolResult, ToolSpec, client_call_id, offered_tools
 from .compaction import Compactor, is_crowded
 from .decisions import Decisions
@@ -86,9 +87,17 @@ class TurnLoop:
         size = prompt.size
         return max((prompt.room(target, size) for target in prompt.models), default=0)
 
+    async def size(self, context: RunContext) -> int:
+        """Roughly the tokens of the first model call, tools included."""
+        turn = await self._begin(context)
+        prompt = turn.prompt()
+        return prompt.size + sum(map(_size_of_tool, prompt.tools))
+
     def run(self, context: RunContext) -> AsyncGenerator[Sequence[RunnerEvent]]:
         events = self._run(context)
-        return events if answer_format(context.spec.params) is None else withheld(events)
+        if answer_format(context.spec.params) is None:
+            return events
+        return withheld(events, context.spent)
 
     async def _run(self, context: RunContext) -> AsyncGenerator[Sequence[RunnerEvent]]:
         turn = await self._begin(context)
@@ -230,6 +239,11 @@ class TurnLoop:
         return _refusals(turn, refused)
 
 
+def _size_of_tool(spec: ToolSpec) -> int:
+    written = json.dumps([spec.name, spec.description, spec.parameters], ensure_ascii=False)
+    return estimate(text_message(Role.SYSTEM, written))
+
+
 def _has_calls(message: Message) -> bool:
     return any(isinstance(part, ToolCall) for part in message.parts)
 
@@ -261,13 +275,23 @@ def _before_calls(
     turn: OngoingTurn, batch: Sequence[RunnerEvent | ModelAnswer], message: Message
 ) -> list[RunnerEvent]:
     """The last deltas of a message with tool calls. Behind a text there is an empty line, because
-    followers join the texts of all steps; not before calls of the client, which end the answer."""
+    followers join the texts of all steps; not before calls of the client, which end the answer
+    unless it asks for an approval before."""
     deltas: list[RunnerEvent] = list(batch)  # type: ignore[arg-type]  # None is the answer.
-    theirs = {spec.name for spec in turn.tools.specs if spec.source == CLIENT_SOURCE}
-    ends = any(isinstance(part, ToolCall) and part.name in theirs for part in message.parts)
-    if message.text and not ends and not message.text.endswith("\n\n"):
+    if message.text and not _ends_answer(turn, message) and not message.text.endswith("\n\n"):
         deltas.append(TextDelta("\n" if message.text.endswith("\n") else "\n\n"))
     return deltas
+
+
+def _ends_answer(turn: OngoingTurn, message: Message) -> bool:
+    """Whether there are calls of the client, and none that is asked for before these."""
+    specs, ends = turn.specs, False
+    for part in message.parts:
+        if isinstance(part, ToolCall) and (tool := specs.get(part.name)) is not None:
+            if tool.asks(turn.own(part)):
+                return False
+            ends = ends or tool.source == CLIENT_SOURCE
+    return ends
 
 
 def _refusals(turn: OngoingTurn, texts: Mapping[str, str]) -> list[RunnerEvent]:

@@ -186,7 +186,10 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
+    """`refusal`: the model says in it why it does not answer."""
+
     text: str
+    refusal: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,10 +217,13 @@ class ToolCallDelta:
 
 @dataclass(frozen=True, slots=True)
 class ModelFinished:
-    """The last event of every successful call. `usage`: None if the provider reported none."""
+    """The last event of every successful call. `usage`: None if the provider reported none.
+    `stop_sequence`: the one of the request's `stop` that ended the answer, where the provider
+    reports it."""
 
     stop: StopReason
     usage: Usage | None = None
+    stop_sequence: str = ""
 
 
 ModelEvent = TextDelta | ReasoningDelta | ReasoningSigned | ToolCallDelta | ModelFinished

@@ -6,7 +6,7 @@ from .clock import Clock, NewId
 from .configuration import ConfigFile
 from .knowledge import KnowledgeSource
 from .models import ModelClient
-from .runners import NOTHING_SAID, AgentRunner, Archive, Commit, RunContext
+from .runners import NOTHING_SAID, AgentRunner, Archive, Commit, RunContext, Spent
 from .runs import RunEvents, RunQueue, RunSignals, Worker
 from .sandbox import Sandbox
 from .sessions import OpenTurn, SessionCatalog, SessionStore, StoredSession, Turn
@@ -39,6 +39,7 @@ __all__ = [
     "Sandbox",
     "SessionCatalog",
     "SessionStore",
+    "Spent",
     "StoredSession",
     "ToolContext",
     "Toolbox",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..agents import Agent
+from ..models import Usage
 from ..runs import Inbox, Journal, RunnerEvents, RunSpec
 from ..sessions import Summary, Transcript
 from .sessions import StoredSession
@@ -32,6 +33,18 @@ class Archive(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class Spent:
+    """What the model calls of a Run without an answer have used that neither its events nor its
+    steps show."""
+
+    usage: Usage | None = None
+    """Of answers that were refused, by `model`."""
+    model: str = ""
+    withheld: int = 0
+    """Bytes of the text of the last call that no event has."""
+
+
 @dataclass(frozen=True, slots=True)
 class RunContext:
     """What a runner works with: the Run, its Agent, and what was said before."""
@@ -53,6 +66,8 @@ class RunContext:
     no result is pruned."""
     archive: Archive | None = None
     """None where nothing of the transcript is stored."""
+    spent: Spent = field(default_factory=Spent)
+    """Is filled by the runner."""
 
     @property
     def journal(self) -> Journal:

@@ -8,6 +8,7 @@ from itertools import starmap
 from types import MappingProxyType
 
 from ..errors import (
+    AgentFailed,
     FailureKind,
     GatewayError,
     InvalidRequest,
@@ -126,11 +127,13 @@ class Resumed:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """Terminal: the answer is complete and the turn is committed. `model` is `provider/model`."""
+    """Terminal: the answer is complete and the turn is committed. `model` is `provider/model`.
+    `stop_sequence`: as in ModelFinished."""
 
     stop: StopReason
     usage: Usage
     model: str
+    stop_sequence: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +223,12 @@ class Answered:
     stop: StopReason
     usage: Usage
     model: str
+    stop_sequence: str = ""
+
+    @property
+    def end(self) -> Finished:
+        """The event that the Run ends with."""
+        return Finished(self.stop, self.usage, self.model, self.stop_sequence)
 
 
 RunnerEvent = TextDelta | ReasoningDelta | ToolEvent | ContextEvent | StepDone | Waiting | Answered
@@ -276,6 +285,7 @@ _GATEWAY_AT_FAULT: Mapping[str, type[GatewayError]] = MappingProxyType(
         for error in (
             *(GatewayError, RunTimedOut, RunAborted, RunInterrupted, StoreFailed),
             InvalidStructuredOutput,
+            AgentFailed,
         )
     }
 )

@@ -24,7 +24,8 @@ class Step:
     ids of the calls that wait for a person's decision; `handed`: those of the calls that the client
     runs. `injected`: messages that reached the Run from outside, to be read after the results.
     `usage` and `model` are the model call's. `seconds`: the time that the model call and the tool
-    calls have taken, without waiting for decisions.
+    calls have taken, without waiting for decisions. `state`: what a framework needs to go on from
+    here, as a text of its own.
     """
 
     message: Message
@@ -36,6 +37,7 @@ class Step:
     usage: Usage | None = None
     model: str = ""
     seconds: float = 0.0
+    state: str = ""
 
     @property
     def calls(self) -> tuple[ToolCall, ...]:

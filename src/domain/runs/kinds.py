@@ -70,7 +70,11 @@ def _load_started(fields: Sequence[object]) -> Started:
     raise ValueError("two numbers were expected")
 
 
-def _dump_text(event: TextDelta | ReasoningDelta) -> list[object]:
+def _dump_text(event: TextDelta) -> list[object]:
+    return [event.text, True] if event.refusal else [event.text]
+
+
+def _dump_reasoning(event: ReasoningDelta) -> list[object]:
     return [event.text]
 
 
@@ -78,6 +82,8 @@ def _load_text(fields: Sequence[object]) -> TextDelta:
     match fields:
         case [str() as text]:
             return TextDelta(text)
+        case [str() as text, True]:
+            return TextDelta(text, refusal=True)
     raise ValueError("a text was expected")
 
 
@@ -204,7 +210,9 @@ def _dump_finished(event: Finished) -> list[object]:
     bounded: Sequence[int] = counts
     if max(counts) > _MOST_TOKENS or min(counts) < -_MOST_TOKENS:
         bounded = [max(-_MOST_TOKENS, min(count, _MOST_TOKENS)) for count in counts]
-    return [str(event.stop), [*bounded, usage.estimated], event.model]
+    # Left out where there is none: earlier releases know no such field.
+    sequence = [event.stop_sequence] if event.stop_sequence else []
+    return [str(event.stop), [*bounded, usage.estimated], event.model, *sequence]
 
 
 def _load_finished(fields: Sequence[object]) -> Finished:
@@ -219,9 +227,14 @@ def _load_finished(fields: Sequence[object]) -> Finished:
                 bool() as estimated,
             ],
             str() as model,
+            *more,
         ]:
             usage = Usage(asked, answered, reasoning, cached, estimated)
-            return Finished(StopReason(stop), usage, model)
+            match more:
+                case []:
+                    return Finished(StopReason(stop), usage, model)
+                case [str() as sequence]:
+                    return Finished(StopReason(stop), usage, model, sequence)
     raise ValueError("a stop reason, usage and a model were expected")
 
 
@@ -273,7 +286,7 @@ class EventKinds:
 KINDS = EventKinds(
     EventKind("started", "s", Started, "lifecycle", _dump_started, _load_started),
     EventKind("text_delta", "t", TextDelta, "assistant", _dump_text, _load_text),
-    EventKind("reasoning_delta", "r", ReasoningDelta, "thinking", _dump_text, _load_reasoning),
+    EventKind("reasoning_delta", "r", ReasoningDelta, "thinking", _dump_reasoning, _load_reasoning),
     EventKind("tool_started", "c", ToolStarted, "tool", _dump_tool_started, _load_tool_started),
     EventKind("tool_progress", "p", ToolProgress, "tool", _dump_tool_progress, _load_tool_progress),
     EventKind("tool_finished", "o", ToolFinished, "tool", _dump_tool_finished, _load_tool_finished),

@@ -60,6 +60,8 @@ class RunRequest:
     """The request may be a side task of a chat client."""
     chosen_model: str | None = None
     """The model to call first, by reference or alias."""
+    max_tool_calls: int | None = None
+    """As in RunSpec."""
     session_hint: str = ""
     """How clients of the transport can name a session, for answers to commands."""
     parent: str = ""
@@ -114,6 +116,8 @@ class RunSpec:
     agent's."""
     chosen_model: str = ""
     """`provider/model` to call first, in place of the Session's; empty: as configured."""
+    max_tool_calls: int | None = None
+    """How many calls of the agent's own tools the client allows, beside the agent's limit."""
 
     @property
     def principal(self) -> Principal:

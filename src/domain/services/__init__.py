@@ -18,6 +18,7 @@ from .keys import Keys, NewKey
 from .quotas import Allowance, Allowances, Quotas
 from .sessions import SessionService
 from .submissions import run_id_of_key
+from .token_counts import Measures, TokenCounts
 from .tools import CallOutcome, CallResult, DirectCall, ToolListing, ToolService
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "Following",
     "Gateway",
     "Keys",
+    "Measures",
     "NewKey",
     "Outcome",
     "OutcomeStatus",
@@ -48,6 +50,7 @@ __all__ = [
     "SessionService",
     "SessionState",
     "SubagentTask",
+    "TokenCounts",
     "ToolListing",
     "ToolService",
     "may_decide",

@@ -15,7 +15,7 @@ from ..byte_budget import NO_CHARGE, Charge, InFlight
 from ..chat_commands import ChatCommand
 from ..concurrency import image_bytes, off_loop, shielded
 from ..errors import EventsExpired, Forbidden, Unauthenticated, UnknownRun
-from ..execution import Generations
+from ..execution import Execution, Generations, StoredCalls, check_results, execution_of
 from ..messages import Role
 from ..models import ModelTarget
 from ..ports import (
@@ -43,7 +43,6 @@ from ..sessions import KeptMessage, SessionKey, check_send, parse_key
 from ..settings import Settings
 from .access import Access, Hold
 from .active_runs import ActiveRuns, run_resource
-from .client_calls import with_stored_steps
 from .ownership import SessionClaims, own_key, sees_session
 from .quotas import NO_LIMITS, Allowances, Quotas
 from .submissions import check_key, check_repeated, command_of, fingerprint, make_spec
@@ -101,6 +100,7 @@ class Gateway:
         self._executor = executor
         self._run_events = run_events
         self._catalog = catalog
+        self._stored_calls = StoredCalls(run_events, catalog)
         self._clock = clock
         self._new_id = new_id
         self.in_flight = InFlight(lambda: settings().max_bytes_in_flight)
@@ -207,6 +207,17 @@ class Gateway:
         if self._on_run:
             self._tell(submission.record)
         return spec
+
+    async def plan(self, principal: Principal, request: RunRequest) -> Execution:
+        """What the Run of a request would be. None begins, and nothing is reserved.
+
+        Raises Forbidden, InvalidRequest and its kinds, RateLimited, QuotaExceeded.
+        """
+        require(principal, Action.START_RUN)
+        self.check_request(principal)
+        settings = self._settings()
+        spec = await self._make(principal, request, settings, self._new_id())
+        return execution_of(spec, settings)
 
     async def submit_once(
         self,
@@ -384,7 +395,11 @@ class Gateway:
             settings = replace(settings, agents=self.directory(principal))
         spec = make_spec(request, settings, run_id=run_id, principal=principal, at=self._clock())
         if spec.one_off and any(message.role is Role.TOOL for message in spec.messages):
-            spec = await with_stored_steps(spec, principal, self._run_events, self._catalog)
+            messages = await self._stored_calls.completed(
+                spec.messages, agent_id=spec.agent_id, principal=principal
+            )
+            check_results(messages, sent=request.messages)
+            spec = replace(spec, messages=messages)
         return spec
 
     async def _claim(self, principal: Principal, spec: RunSpec) -> None:

@@ -28,7 +28,7 @@ from ..errors import (
     UnknownRun,
 )
 from ..models import Usage
-from ..ports import Clock, CurrentSettings, KeyBook, OpenTurn, RunEvents
+from ..ports import Clock, CurrentSettings, KeyBook, OpenTurn, RunEvents, Spent
 from ..runs import (
     CONTEXT_EVENTS,
     DELTAS,
@@ -157,12 +157,11 @@ class Quotas:
         `known` uses no tokens, and is no run more: only requests are limited. Raises RateLimited,
         QuotaExceeded."""
         key, account = self._keys.find(key_id), self._current(key_id)
-        if run_id in account.runs:
-            account.runs[run_id] += 1
-            return
-        if known:
+        if known or run_id in account.runs:
             if key is not None:
                 self._count_request(key, account)
+            if run_id in account.runs:
+                account.runs[run_id] += 1
             return
         most = None if key is None else key.limits.runs_at_once
         if key is not None and most is not None and len(account.runs) >= most:
@@ -186,33 +185,47 @@ class Quotas:
         spec: RunSpec,
         ending: Ending | None,
         turn: OpenTurn | None,
-        spent: tuple[Usage, str] | None = None,
+        spent: Spent,
     ) -> None:
         """Count what a run of a key has used. Without an `ending` it waits for a decision, and is
-        counted later. `turn`: its steps; `spent`: what a model used for an answer that was refused.
-        """
+        counted later. `turn`: its steps; `spent`: what else it has used, where it has no answer."""
         key_id = spec.principal_id.removeprefix(KEY_PRINCIPAL)
         account = self._current(key_id)
         account.runs.pop(spec.id, None)
         if ending is None:
             return
         used = KeyUsage(key_id, account.today.day, runs=1)
-        for usage, model in (*_used(ending, turn), *(() if spent is None else (spent,))):
+        for usage, model in _used(ending, turn, spent):
             used = _sum(used, self._priced(usage, model))
         self._add(account, used)
-        if not isinstance(ending, Finished) and spent is None:
-            task = asyncio.create_task(self._estimate(spec, turn), context=Context())
+        if not isinstance(ending, Finished):
+            task = asyncio.create_task(self._estimate(spec, turn, spent), context=Context())
             self._estimating.add(task)
             task.add_done_callback(self._estimating.discard)
+
+    async def _estimate(self, spec: RunSpec, turn: OpenTurn | None, spent: Spent) -> None:
+        """Count the model call that was cut short when its run ended, once its answer had begun: a
+        client that leaves before the end has used it all the same."""
+        size = 0 if spent.usage is not None else await self._size_of_last_call(spec)
+        if size is None or not (size := size + spent.withheld):
+            return
+        steps = () if turn is None else turn.steps
+        before = spent.usage or (steps[-1].usage if steps else None)
+        sent = estimate_all((*spec.instructions, *spec.messages))
+        usage = Usage(sent if before is None else before.input, -(-size // _BYTES_PER_TOKEN))
+        agent = self._settings().agents.get(spec.agent_id)
+        models = () if agent is None else agent.models
+        model = spent.model or (steps[-1].model if steps else models[0].ref if models else "")
+        key_id = spec.principal_id.removeprefix(KEY_PRINCIPAL)
+        self._add(self._current(key_id), self._priced(usage, model))
 
     @consumes(
         *DELTAS,
         StepDone,
         ignores=(Started, Waiting, Resumed, *TOOL_EVENTS, *CONTEXT_EVENTS, *TERMINAL),
     )
-    async def _estimate(self, spec: RunSpec, turn: OpenTurn | None) -> None:
-        """Count the model call that was cut short when its run ended, once its answer had begun: a
-        client that leaves before the end has used it all the same."""
+    async def _size_of_last_call(self, spec: RunSpec) -> int | None:
+        """The bytes that its events have; None where these are not there."""
         size = 0
         try:
             async for batch in self._run_events.follow(spec.id):
@@ -222,18 +235,8 @@ class Quotas:
                     elif isinstance(event, StepDone):
                         size = 0  # Its usage was reported.
         except (EventsExpired, ShuttingDown, StoreFailed, UnknownRun):
-            return
-        if not size:
-            return
-        steps = () if turn is None else turn.steps
-        before = steps[-1].usage if steps else None
-        sent = estimate_all((*spec.instructions, *spec.messages))
-        usage = Usage(sent if before is None else before.input, -(-size // _BYTES_PER_TOKEN))
-        agent = self._settings().agents.get(spec.agent_id)
-        models = () if agent is None else agent.models
-        model = steps[-1].model if steps else models[0].ref if models else ""
-        key_id = spec.principal_id.removeprefix(KEY_PRINCIPAL)
-        self._add(self._current(key_id), self._priced(usage, model))
+            return None
+        return size
 
     def allowances(self, key_id: str) -> Allowances:
         """What the key has left."""
@@ -362,14 +365,17 @@ class Quotas:
                 return
 
 
-def _used(ending: Ending, turn: OpenTurn | None) -> Iterable[tuple[Usage, str]]:
-    """The usage of an answer, or of the steps of a run without one, with their models."""
+def _used(ending: Ending, turn: OpenTurn | None, spent: Spent) -> Iterable[tuple[Usage, str]]:
+    """The usage of an answer, or of the steps and refused answers of a run without one, with their
+    models."""
     if isinstance(ending, Finished):
         yield ending.usage, ending.model
-    elif turn is not None:
-        for step in turn.steps:
-            if step.usage is not None:
-                yield step.usage, step.model
+        return
+    for step in () if turn is None else turn.steps:
+        if step.usage is not None:
+            yield step.usage, step.model
+    if spent.usage is not None:
+        yield spent.usage, spent.model
 
 
 def _sum(one: KeyUsage, other: KeyUsage) -> KeyUsage:

@@ -47,7 +47,7 @@ def make_spec(
         settings=settings.sessions.bind,
         allow_reserved=request.reserved_keys,
     )
-    if side_task:
+    if side_task and not binding.one_off:
         binding = one_off_binding(binding.agent, source=request.source, new_id=run_id)
     return RunSpec(
         id=run_id,
@@ -73,6 +73,7 @@ def make_spec(
         hops=request.hops,
         side_task=side_task,
         chosen_model=settings.models.choose(chosen, param="chosen_model").ref if chosen else "",
+        max_tool_calls=request.max_tool_calls,
     )
 
 
@@ -120,6 +121,7 @@ def fingerprint(request: RunRequest, spec: RunSpec) -> str:
             # Left out where there are none, as in the digests of versions that knew none.
             **({} if spec.client_tools is None else {"tools": spec.client_tools.data}),
             **({"chosen_model": spec.chosen_model} if spec.chosen_model else {}),
+            **({} if spec.max_tool_calls is None else {"max_tool_calls": spec.max_tool_calls}),
         }
     )
 

@@ -5,6 +5,7 @@ from .binding import (
     BoundBy,
     Conversation,
     bind,
+    is_temporary,
     one_off_binding,
     unstored,
     with_call_ids,
@@ -58,7 +59,7 @@ from .records import (
     SessionSettingsMap,
     UsageQuery,
 )
-from .repair import repaired
+from .repair import repaired, stray_results
 from .resent import (
     FAILED,
     STOPPED,
@@ -67,6 +68,7 @@ from .resent import (
     StoredView,
     answered_again,
     has_answer,
+    is_made_call_id,
     reconciled,
     tidied,
     views_of,
@@ -134,7 +136,9 @@ __all__ = [
     "in_namespace",
     "introduced",
     "is_long",
+    "is_made_call_id",
     "is_stale",
+    "is_temporary",
     "key_id_in",
     "newest_that_fit",
     "one_off_binding",
@@ -146,6 +150,7 @@ __all__ = [
     "saved_by",
     "shortened",
     "shortened_results",
+    "stray_results",
     "summary_prompt",
     "summary_requests",
     "summary_text",

@@ -27,6 +27,8 @@ class BoundBy(StrEnum):
     METADATA = "metadata"
     """A session key in the request's metadata."""
     CONVERSATION = "conversation"
+    CONTEXT = "context"
+    """A conversation of which only the new messages are sent."""
     USER = "user"
     REQUEST = "request"
     """The request itself: it has a session of its own."""
@@ -34,10 +36,12 @@ class BoundBy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """A conversation of the client's: its id, and the name of the header that had it."""
+    """A conversation of the client's: its id, and the name of the header that had it. `resent`: a
+    request has all of its messages, not only the new ones."""
 
     source: str
     id: str
+    resent: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +110,12 @@ def bind(
             raise invalid_key("is in the namespace of another principal", _PARAMS[by])
         return Binding(directory.find(key.agent_id, param=_PARAMS[by]), key, by)
     if conversation is not None:
-        if conversation.id.startswith(settings.temporary):
-            return one_off_binding(agent, source=source, new_id=new_id)
+        if conversation.resent and conversation.id.startswith(settings.temporary):
+            return one_off_binding(agent, source=source + _TEMPORARY, new_id=new_id)
         name = f"{conversation.source}:{_safe_name(conversation.id)}"
         rest = _made(source + _CHATS, namespace, name)
-        return Binding(agent, SessionKey(agent.id, rest), BoundBy.CONVERSATION)
+        by = BoundBy.CONVERSATION if conversation.resent else BoundBy.CONTEXT
+        return Binding(agent, SessionKey(agent.id, rest), by)
     if settings.user and user is not None and user.strip():
         rest = _made(source + _USERS, namespace, _safe_name(user))
         return Binding(agent, SessionKey(agent.id, rest), BoundBy.USER)
@@ -120,6 +125,12 @@ def bind(
 def one_off_binding(agent: Agent, *, source: str, new_id: str) -> Binding:
     """The binding of a request to a session of its own."""
     return Binding(agent, SessionKey(agent.id, f"{source}:{new_id}"), BoundBy.REQUEST)
+
+
+def is_temporary(key: SessionKey) -> bool:
+    """Whether the key, of a one-off session, is that of a conversation which its client does not
+    keep."""
+    return key.rest.partition(":")[0].endswith(_TEMPORARY)
 
 
 def unstored(messages: tuple[Message, ...]) -> tuple[Message, ...]:
@@ -171,6 +182,8 @@ _PARAMS = {BoundBy.KEY: "session_key", BoundBy.METADATA: "metadata.session_key"}
 """The fields of a request that session keys are in."""
 
 
+_TEMPORARY = "-temporary"
+"""How the channels of keys end whose sessions are forgotten behind the answer."""
 _CHATS, _USERS, _OWNED = "-chat", "-user", "-of"
 """How the channels of keys end that are made from names; the last one: in a namespace."""
 

@@ -30,6 +30,18 @@ def repaired(messages: Sequence[Message]) -> tuple[Message, ...]:
     return tuple(_joined(_from_first_question(slots)))
 
 
+def stray_results(messages: Sequence[Message]) -> list[int]:
+    """The positions of the results, behind the last answer, that no call waits for. Strict
+    providers refuse them."""
+    last = next((i for i in reversed(range(len(messages))) if _calls(messages[i])), None)
+    placed = set[int]()
+    if last is not None:
+        placed.update(_answered(messages[last], _results_behind(last, messages))[1])
+    answers = (i for i in reversed(range(len(messages))) if messages[i].role is Role.ASSISTANT)
+    asked = range(next(answers, -1) + 1, len(messages))
+    return [i for i in asked if messages[i].role is Role.TOOL and i not in placed]
+
+
 def _suspicious(message: Message) -> bool:
     """A cheap test, since it is made for each message of each call; False: nothing is wrong."""
     if len(message.parts) == 1 and message.role is not Role.TOOL:

@@ -132,6 +132,11 @@ def tidied(messages: Sequence[Message]) -> tuple[Message, ...]:
     return tuple(message for i, message in enumerate(messages) if i not in omitted)
 
 
+def is_made_call_id(call_id: str) -> bool:
+    """Whether the call has the id from its place in a request, as those of older functions have."""
+    return call_id.startswith(_FUNCTION_CALL)
+
+
 def has_answer(messages: tuple[Message, ...]) -> bool:
     """Whether there is an assistant's message before the final question."""
     return unstored(messages) is not messages
@@ -319,7 +324,7 @@ def _is_same_text(message: Message, said: _Said, loosely: bool) -> bool:
 def _answers_same(message: Message, view: StoredView) -> bool:
     if message.role is not Role.TOOL or message.tool_call_id == view.call_id:
         return True
-    return message.tool_call_id is None or message.tool_call_id.startswith(_FUNCTION_CALL)
+    return message.tool_call_id is None or is_made_call_id(message.tool_call_id)
 
 
 def _are_same(calls: Sequence[ToolCall], stored: Sequence[_Call]) -> bool:
@@ -329,7 +334,7 @@ def _are_same(calls: Sequence[ToolCall], stored: Sequence[_Call]) -> bool:
 def _is_same_call(call: ToolCall, stored: _Call) -> bool:
     if stored.is_ours and call.id == stored.id:
         return True
-    if call.id != stored.id and not call.id.startswith(_FUNCTION_CALL):
+    if call.id != stored.id and not is_made_call_id(call.id):
         return False
     return call.name == stored.name and _arguments(call.arguments) == stored.arguments
 

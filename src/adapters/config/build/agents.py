@@ -13,7 +13,9 @@ from ....domain.agents import (
     DEFAULT_RESULT_CHARS,
     Agent,
     AgentDirectory,
+    Isolation,
     PromptSettings,
+    PythonTarget,
     RunLimits,
     SessionAccess,
     SubagentRules,
@@ -23,7 +25,7 @@ from ....domain.errors import InvalidRequest
 from ....domain.models import ModelDirectory, ModelTarget
 from ....domain.sessions import thinking_level, with_thinking
 from ....domain.tools import ToolPolicy, ToolRules
-from ..errors import KeyPath, guess, listing
+from ..errors import KeyPath, dotted, guess, listing
 from ..read import Building
 from ..schema.agents import (
     AgentSettings,
@@ -39,6 +41,8 @@ from .models import DEFAULT_MODEL, Models, build_directory
 from .sandbox import build_sandbox, note_default_sandbox
 from .tools import build_tool_rules
 
+PYTHON_RUNNER = "python"
+_TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 _ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _DEFAULTS = ("agents", "defaults", "model")
 _SUBAGENT_KEYS = {
@@ -148,7 +152,8 @@ def _agent(
         name=entry.name or entry.identity.name or found.id,
         instructions=_instructions(entry.identity, defaults.instructions if own is None else own),
         models=_thinking(building, found, _models(models, entry.model, defaults.model, where)),
-        runner=entry.runner,
+        runner=entry.runner.use,
+        python=_python(building, entry, (*where, "runner")),
         workspace=_workspace(building, found, is_default=is_default),
         timeout=float(timeout) or None,
         limits=_limits(entry.limits, defaults.limits),
@@ -316,10 +321,37 @@ def _target(models: Models, name: str, path: KeyPath) -> ModelTarget | None:
 
 
 def _check_runner(building: Building, entry: AgentSettings, where: KeyPath) -> None:
-    known = building.inputs.runners
-    if known is not None and entry.runner not in known:
-        message = f"there is no runner `{entry.runner}`{guess(entry.runner, known)} "
+    known, runner = building.inputs.runners, entry.runner.use
+    if known is not None and runner not in known:
+        message = f"there is no runner `{runner}`{guess(runner, known)} "
         building.report(f"{message}Runners: {listing(sorted(known))}", *where, "runner")
+
+
+def _python(building: Building, entry: AgentSettings, where: KeyPath) -> PythonTarget | None:
+    runner = entry.runner
+    if runner.use != PYTHON_RUNNER:
+        for key in ("target", "path", "memory_megabytes"):
+            if getattr(runner, key) is not None:
+                building.note(f'{dotted((*where, key))} has an effect with `use: "python"` only.')
+        return None
+    if runner.target is None:
+        message = "is missing; it names the agent, such as `my_package.agents:support`"
+        building.report(message, *where, "target")
+    elif not _TARGET.fullmatch(runner.target):
+        message = "must be `module:attribute`, such as `my_package.agents:support`"
+        building.report(message, *where, "target")
+    isolation = Isolation(runner.isolation)
+    if runner.memory_megabytes is not None and isolation is not Isolation.PROCESS:
+        place = dotted((*where, "memoryMegabytes"))
+        building.note(f'{place} has an effect with `isolation: "process"` only.')
+    megabytes = runner.memory_megabytes
+    return PythonTarget(
+        target=runner.target or "",
+        path=building.path("." if runner.path is None else runner.path),
+        isolation=isolation,
+        framework_memory=runner.memory == "framework",
+        memory_bytes=None if megabytes is None else megabytes * 1024 * 1024,
+    )
 
 
 def _check_avatar(building: Building, entry: AgentSettings, where: KeyPath) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -211,6 +211,34 @@ class Identity(Section):
     """The agent's character; it is added to the instructions."""
 
 
+class RunnerSection(Section):
+    ours: ClassVar[bool] = True
+    use: Text = setting("native", addition=True, machine="program", free=("native", "echo"))
+    """The AgentRunner that executes its runs: `native`, `echo`, `python`, or an installed one."""
+    target: Text | None = setting(None, addition=True, machine="program")
+    """With `python`: the agent, as `module:attribute`."""
+    path: PathText | None = setting(None, addition=True, machine="program")
+    """With `python`: the directory that its module is imported from. Left out: that of the
+    configuration file."""
+    isolation: Literal["thread", "inline", "process"] = setting("thread", addition=True)
+    """With `python`: where the code runs. `thread`: in a thread of its own; `process`: in a process
+    of its own; `inline`: on the Gateway's event loop, for asynchronous code that never blocks."""
+    memory: Literal["gateway", "framework"] = setting("gateway", addition=True)
+    """With `python`: who keeps the history of a session."""
+    memory_megabytes: Count | None = setting(None, addition=True)
+    """With `process`: the most memory of the process. Left out: no limit."""
+
+
+def _runner_spelled_out(value: Any) -> Any:
+    return {"use": value} if isinstance(value, str) else value
+
+
+RunnerSetting = Annotated[
+    RunnerSection,
+    BeforeValidator(_runner_spelled_out, json_schema_input_type=str | RunnerSection),
+]
+
+
 class AgentSettings(Section):
     default: bool = False
     """Answers requests that name no agent. Without any: `agents.defaults.systemAgent`, then the
@@ -236,8 +264,10 @@ class AgentSettings(Section):
     """Limits of its runs; each key replaces that of the defaults."""
     sandbox: AgentSandbox = setting(AgentSandbox)
     """Its sandbox; each key replaces that of the defaults."""
-    runner: Text = setting("native", addition=True, machine="program", free=("native", "echo"))
-    """The AgentRunner that executes its runs."""
+    runner: RunnerSetting = setting(
+        RunnerSection, addition=True, machine="program", free=("native", "echo")
+    )
+    """What executes its runs; a plain string is its `use`."""
     subagents: SubagentSettings = setting(SubagentSettings)
     """The sub-agents of its runs; each key replaces that of the defaults."""
     tools: ToolsSection = setting(ToolsSection)

@@ -90,8 +90,8 @@ class BindSection(Section):
     user: Literal["session", "off"] = setting("session", addition=True)
     """`session`: requests with the same `user` share a session; `off`: they do not."""
     temporary: list[Text] = setting(["temporary:", "local:"], addition=True)
-    """How the ids of conversations begin that the client does not keep. Nothing is remembered from
-    one request of them to the next."""
+    """How the ids of conversations begin that the client does not keep. Their sessions are
+    forgotten behind each answer."""
 
 
 class SessionSection(Section):

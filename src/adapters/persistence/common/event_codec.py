@@ -16,7 +16,10 @@ from .codec import Undecodable
 def encode_events(events: Iterable[RunEvent]) -> bytes:
     """The events as JSON; texts with lone surrogates as in `codec.encode`."""
     # Nearly all events are texts: those without a call for each.
-    body = [["t", e.text] if isinstance(e, TextDelta) else dump_event(e) for e in events]
+    body = [
+        ["t", e.text] if isinstance(e, TextDelta) and not e.refusal else dump_event(e)
+        for e in events
+    ]
     try:
         return orjson.dumps(body)
     except orjson.JSONEncodeError:

@@ -75,6 +75,7 @@ def encode_step(step: Step) -> bytes:
             and [usage.input, usage.output, usage.reasoning, usage.cached, usage.estimated],
             "model": step.model,
             "seconds": step.seconds,
+            **({"state": step.state} if step.state else {}),
         }
     )
 
@@ -95,6 +96,7 @@ def decode_step(data: bytes) -> Step:
             usage=None if usage is None else Usage(*(typed(n, int) for n in usage)),
             model=typed(body["model"], str),
             seconds=float(typed(body.get("seconds", 0.0), (int, float))),
+            state=typed(body.get("state", ""), str),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _unreadable(error) from error

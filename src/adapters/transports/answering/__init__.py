@@ -5,14 +5,17 @@ begun before."""
 from . import parameters
 from .approvals import (
     APPROVAL_HEADER,
+    PAUSED,
     ApprovalPause,
     AskingEvents,
     decided_run,
     decision_in,
+    description_of,
+    question_for,
     waits_for_approval,
     without_decisions,
 )
-from .begin import BegunRun, begin_run, run_request_of
+from .begin import BegunRun, begin_run, follow_run, run_request_of
 from .headers import BINDING_HEADERS, SESSION_HINT, ignored_names
 from .parameters import Parameters, read_fields
 from .resuming import (
@@ -28,6 +31,7 @@ __all__ = [
     "APPROVAL_HEADER",
     "BINDING_HEADERS",
     "EVENT_STREAM",
+    "PAUSED",
     "RESUME_HEADERS",
     "SESSION_HINT",
     "Answer",
@@ -42,9 +46,12 @@ __all__ = [
     "continues_without_client",
     "decided_run",
     "decision_in",
+    "description_of",
+    "follow_run",
     "idempotency_key_in",
     "ignored_names",
     "parameters",
+    "question_for",
     "read_fields",
     "run_request_of",
     "start_run",

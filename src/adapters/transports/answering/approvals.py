@@ -43,6 +43,8 @@ _HEADER = "approval"
 _NAMES = (f"x-opensoul-{_HEADER}".encode(), f"x-openclaw-{_HEADER}".encode())
 APPROVAL_HEADER = {"name": f"x-opensoul-{_HEADER}", "in": "header", "schema": {"const": "wait"}}
 """The header as a parameter of an OpenAPI operation."""
+PAUSED = Finished(StopReason.STOP, Usage(0, 0, estimated=True), "")
+"""The last event of an answer whose run waits; the text before it in its batch is the question."""
 _LONGEST = 64
 """Characters of a message that decides, white space included."""
 _DECIDING = re.compile(rf"(approve|deny) {{1,4}}({CODE_PATTERN})", re.IGNORECASE)
@@ -52,7 +54,7 @@ _ASKING = re.compile(
     r"Answer with one of these lines within \d+ minutes; without an answer the call is denied\."
     rf"\s{{1,9}}approve ({CODE_PATTERN})\s{{1,9}}deny \1"
 )
-"""What `_question` writes, at the end of an answer; clients may change its white space."""
+"""What `question_for` writes, at the end of an answer; clients may change its white space."""
 _DECISIONS = {"approve": Decision.ALLOW, "deny": Decision.DENY}
 _SUBAGENT = ":subagent:"
 """Is in the keys of the sessions of sub-agents."""
@@ -155,7 +157,7 @@ class ApprovalPause:
             return ()
         await self.following.detach(batch.last)
         self.context.outcome = "waiting"
-        return _end(_question(approval))
+        return _end(question_for(approval))
 
     async def end_for_subagent(self, run_id: str, last: int) -> EventBatch | None:
         """The end of the answer, behind the event numbered `last`, where a sub-agent of the run
@@ -165,7 +167,7 @@ class ApprovalPause:
             return None
         await self.following.detach(max(last, 1))
         self.context.outcome = "waiting"
-        end = _end(_question(approval, of=" of a sub-agent"))
+        end = _end(question_for(approval, of_subagent=True))
         # The run has no such events: the last one is numbered as the run's last.
         return EventBatch(last - len(end) + 1, end)
 
@@ -237,16 +239,22 @@ class AskingEvents:
 
 
 def _end(text: str) -> tuple[TextDelta, Finished]:
-    return TextDelta(text), Finished(StopReason.STOP, Usage(0, 0, estimated=True), "")
+    return TextDelta(text), PAUSED
 
 
-def _question(approval: Approval, *, of: str = "") -> str:
-    """The arguments stand on one line, so that none of their lines can look like those with the
-    code."""
+def description_of(approval: Approval, *, of: str = "") -> str:
+    """What waits for the approval. The arguments stand on one line, so that none of their lines can
+    look like those with the code."""
+    arguments = _line(_compact(approval.call.arguments))
+    return f"The tool {_line(approval.call.name)}{of}{_ASKS}\n\n    {arguments}\n"
+
+
+def question_for(approval: Approval, *, of_subagent: bool = False) -> str:
+    """The text that asks the client of a run to decide."""
+    of = " of a sub-agent" if of_subagent else ""
     minutes = max(1, round((approval.expires_at - approval.created_at) / 60))
     return (
-        f"The tool {_line(approval.call.name)}{of}{_ASKS}\n\n"
-        f"    {_line(_compact(approval.call.arguments))}\n\n"
+        f"{description_of(approval, of=of)}\n"
         f"Answer with one of these lines within {minutes} minutes; without an answer the call is "
         f"denied.\n\napprove {approval.code}\n\ndeny {approval.code}\n"
     )

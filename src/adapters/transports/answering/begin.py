@@ -20,7 +20,12 @@ from .approvals import (
     without_decisions,
 )
 from .headers import SESSION_HINT, agent_id_in, conversation_in, model_in, session_key_in
-from .resuming import continues_without_client, idempotency_key_in, start_submitted_run
+from .resuming import (
+    CurrentEvents,
+    continues_without_client,
+    idempotency_key_in,
+    start_submitted_run,
+)
 from .runs import Feed, RunFrames, start_run
 
 
@@ -106,3 +111,23 @@ async def begin_run(
     pause = ApprovalPause(approvals, following, context)
     asking = await context.enter(AskingEvents(events, run, pause, last=last))
     return BegunRun(run, asking, pause)
+
+
+async def follow_run(
+    gateway: Gateway,
+    approvals: Approvals,
+    context: RequestContext,
+    run: RunRecord,
+    *,
+    waits: bool,
+) -> BegunRun:
+    """A run without a required format that was begun before, and its events from the first one. It
+    goes on when the client leaves. `waits`: as in `begin_run`. Raises Forbidden."""
+    following = await context.enter(gateway.follow(context.principal, run, kept=True, stops=False))
+    context.adopt_task()
+    context.began(run, run.agent_id)
+    events = CurrentEvents(gateway, context, run, following, has_format=False)
+    if waits:
+        return BegunRun(run, events, None)
+    pause = ApprovalPause(approvals, following, context)
+    return BegunRun(run, await context.enter(AskingEvents(events, run, pause, last=0)), pause)

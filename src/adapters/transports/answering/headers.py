@@ -23,6 +23,7 @@ _BOUND_BY: Mapping[BoundBy, str] = {
     BoundBy.KEY: "x-opensoul-session-key",
     BoundBy.METADATA: "metadata.session_key",
     BoundBy.CONVERSATION: "conversation",
+    BoundBy.CONTEXT: "contextId",
     BoundBy.USER: "user",
     BoundBy.REQUEST: "none",
 }

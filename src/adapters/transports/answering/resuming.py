@@ -14,8 +14,8 @@ from dataclasses import replace
 
 from ....domain.byte_budget import held_bytes
 from ....domain.errors import EventsExpired, InvalidRequest, KeyReused
-from ....domain.messages import Message, Role, ToolCall
-from ....domain.models import StopReason, TextDelta, Usage
+from ....domain.messages import Message, Reasoning, Role, ToolCall
+from ....domain.models import ReasoningDelta, StopReason, TextDelta, Usage
 from ....domain.ports import Turn
 from ....domain.runs import (
     CONTEXT_EVENTS,
@@ -35,6 +35,7 @@ from ....domain.runs import (
     Started,
     StepDone,
     Waiting,
+    answer_format,
     consumes,
 )
 from ....domain.services import Following, Gateway, run_id_of_key
@@ -118,7 +119,9 @@ async def start_submitted_run(
     context.began(run, run_request.model)
     if (spec := submission.spec) is not None:
         context.response_headers |= session_headers(spec, run_request)
-    return run, following, CurrentEvents(gateway, context, run, following)
+    has_format = answer_format(run_request.params) is not None
+    events = CurrentEvents(gateway, context, run, following, has_format=has_format)
+    return run, following, events
 
 
 class CurrentEvents:
@@ -126,16 +129,24 @@ class CurrentEvents:
 
     Those that there are already are read first, and come without the ones that a later attempt has
     made void. Where they are no longer kept, the stored turn of a run that has finished takes their
-    place. Waiting may be given up and begun again.
+    place. Waiting may be given up and begun again. `has_format`: the text of the last step
+    alone is the answer.
     """
 
     def __init__(
-        self, gateway: Gateway, context: RequestContext, run: RunRecord, following: Following
+        self,
+        gateway: Gateway,
+        context: RequestContext,
+        run: RunRecord,
+        following: Following,
+        *,
+        has_format: bool = False,
     ) -> None:
         self._gateway = gateway
         self._context = context
         self._run = run
         self._following = following
+        self._has_format = has_format
         self._there: list[NumberedEvent] = []
         """Those of the events up to `run.last_seq` that were read."""
         self._read = not run.last_seq
@@ -169,7 +180,7 @@ class CurrentEvents:
             turn = await self._gateway.turn(self._context.principal, self._run)
         if turn is None:
             raise EventsExpired(f"The answer of run {self._run.id!r} is no longer kept.")
-        return _batch_of(turn, self._run.last_seq)
+        return _batch_of(turn, self._run.last_seq, has_format=self._has_format)
 
 
 def _batches(events: Sequence[NumberedEvent]) -> Iterator[EventBatch]:
@@ -202,17 +213,24 @@ def _add(events: list[NumberedEvent], numbered: NumberedEvent) -> None:
 def text_of(turn: Turn) -> str:
     """The text of the answer that a turn has stored, as the run's events had it: between the texts
     of two steps there is an empty line."""
-    *steps, last = [m.text for m in _answer_in(turn) if m.role is Role.ASSISTANT] or [""]
-    return "".join([*(_paragraph(text) for text in steps if text), last])
+    return "".join(text for _, text in _steps_in(_answer_in(turn)))
 
 
-def _batch_of(turn: Turn, last: int) -> EventBatch:
-    """The answer in a turn as the events that it was made of."""
+def _batch_of(turn: Turn, last: int, *, has_format: bool) -> EventBatch:
+    """The answer in a turn as the events that it was made of. Why a model has stopped is not
+    stored."""
     messages = _answer_in(turn)
     results = {message.tool_call_id for message in messages}
-    parts = next((m.parts for m in reversed(messages) if m.role is Role.ASSISTANT), ())
-    calls = tuple(p for p in parts if isinstance(p, ToolCall) and p.id not in results)
-    events: list[RunEvent] = [TextDelta(text)] if (text := text_of(turn)) else []
+    events: list[RunEvent] = []
+    calls: tuple[ToolCall, ...] = ()
+    steps = _steps_in(messages)
+    for number, (step, text) in enumerate(steps, 1):
+        for part in step.parts:
+            if isinstance(part, Reasoning) and part.text and not part.redacted:
+                events.append(ReasoningDelta(part.text))
+        if text and (number == len(steps) or not has_format):
+            events.append(TextDelta(text))
+        calls = tuple(p for p in step.parts if isinstance(p, ToolCall) and p.id not in results)
     if calls:
         events.append(ClientCalls(calls))
     stop = StopReason.TOOL_CALLS if calls else StopReason.STOP
@@ -226,6 +244,13 @@ def _answer_in(turn: Turn) -> Sequence[Message]:
     roles = [message.role for message in turn.messages]
     begin = len(roles) - roles[::-1].index(Role.USER) if Role.USER in roles else 0
     return turn.messages[begin:]
+
+
+def _steps_in(answer: Sequence[Message]) -> list[tuple[Message, str]]:
+    """The messages of the model, each with its text in the answer."""
+    steps = [(message, message.text) for message in answer if message.role is Role.ASSISTANT]
+    before = [(step, _paragraph(text) if text else "") for step, text in steps[:-1]]
+    return before + steps[-1:]
 
 
 def _paragraph(text: str) -> str:

@@ -76,6 +76,8 @@ class Answer:
     finished: Finished
     calls: tuple[ToolCall, ...] = ()
     """Calls of the client's tools."""
+    refusal: str = ""
+    """The end of the text, where the model says why it does not answer."""
 
 
 @consumes(
@@ -92,6 +94,7 @@ async def collect(
     """The run's answer, once it is complete, or `pause` ends it. Raises the GatewayError that the
     run ended with."""
     text: list[str] = []
+    refusal = ""
     reasoning: list[str] = []
     calls: tuple[ToolCall, ...] = ()
     stored = (0, 0)
@@ -105,16 +108,17 @@ async def collect(
             match event:
                 case TextDelta(text=piece):
                     text.append(piece)
+                    refusal = refusal + piece if event.refusal else ""
                 case ReasoningDelta(text=piece):
                     reasoning.append(piece)
                 case ClientCalls():
                     calls = event.calls
                 case Finished():
-                    return Answer("".join(text), "".join(reasoning), event, calls)
+                    return Answer("".join(text), "".join(reasoning), event, calls, refusal)
                 case StepDone():
                     stored = (len(text), len(reasoning))
                 case Resumed(void=void):
-                    calls = ()
+                    calls, refusal = (), ""
                     if void:  # What the earlier attempt said after its last step.
                         del text[stored[0] :], reasoning[stored[1] :]
                 case Failed() | Aborted():

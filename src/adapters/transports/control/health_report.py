@@ -165,9 +165,12 @@ class HealthReport:
         return row
 
 
+_PRIVATE = ("problem", "leftOut")
+
+
 def _for(principal: Principal, parts: Iterable[Mapping[str, object]]) -> list[dict[str, object]]:
     """The health of the parts; only administrators see what is wrong."""
     may = principal.may(Scope.ADMIN)
     return [
-        {key: value for key, value in part.items() if may or key != "problem"} for part in parts
+        {key: value for key, value in part.items() if may or key not in _PRIVATE} for part in parts
     ]

@@ -7,6 +7,23 @@ from collections.abc import Mapping
 
 from ....domain.services import Allowance, Allowances
 
+_LIMITED = {
+    "requests": "requests per minute",
+    "tokens": "tokens of the day or of the month, whichever has less left",
+    "cost": "US dollars of the month",
+    "runs": "runs at once",
+}
+ALLOWANCE_HEADERS = {
+    **{f"x-ratelimit-limit-{name}": f"Limit: {what}." for name, what in _LIMITED.items()},
+    **{f"x-ratelimit-remaining-{name}": f"Left: {what}." for name, what in _LIMITED.items()},
+    **{
+        f"x-ratelimit-reset-{name}": f"Time until all is there again, such as `6m0s`: {what}."
+        for name, what in _LIMITED.items()
+        if name != "runs"
+    },
+}
+"""What each header means. An answer has those of the limits that its key has."""
+
 
 def allowance_headers(left: Allowances) -> Mapping[str, str]:
     """The headers of the limits that there are."""

@@ -117,7 +117,11 @@ T = TypeVar("T")
 
 _JSON = re.compile(r"(application|text)/(json|[a-z0-9.!#$&^_-]+\+json)\s*(;.*)?", re.IGNORECASE)
 _MOST_DIGITS = 18
-_IDENTIFIERS = frozenset({"model", "user"})
+_IDENTIFIERS = frozenset({"model", "user", "user_id"})
+
+
+class NotAnObject(InvalidRequest):
+    """A body that is valid JSON, but no object."""
 
 
 class BoundedBody(Body):
@@ -156,20 +160,24 @@ async def read_object(
     Raises HttpRejection (415, 413, 408), InvalidRequest, GatewayBusy, and what `read` raises.
     """
     _require_json(context.headers)
-    unpacker = unpacker_for(context.headers.get(b"content-encoding", b"").decode("latin-1"))
-    if _length(context.headers) > context.limits.body_bytes:
-        raise _too_large(context.limits)
-    plain = pieces if unpacker is None else _unpacked(pieces, unpacker)
-    body = await _read(plain, context)
+    body = await read_body(pieces, context)
     if not body:
         raise InvalidRequest("The body is empty; it must be a JSON object.")
     return await off_loop(len(body), lambda: read(_object(body)))
 
 
+async def read_body(pieces: AsyncIterable[bytes], context: RequestContext) -> bytes:
+    """The body, unpacked. Raises HttpRejection (415, 413, 408), InvalidRequest, GatewayBusy."""
+    unpacker = unpacker_for(context.headers.get(b"content-encoding", b"").decode("latin-1"))
+    if _length(context.headers) > context.limits.body_bytes:
+        raise _too_large(context.limits)
+    return await _read(pieces if unpacker is None else _unpacked(pieces, unpacker), context)
+
+
 def _object(body: bytes) -> dict[str, Any]:
     value = read_bounded(body, identifiers=_IDENTIFIERS)
     if not isinstance(value, dict):
-        raise InvalidRequest("The body must be a JSON object.")
+        raise NotAnObject("The body must be a JSON object.")
     return value
 
 

@@ -13,16 +13,21 @@ _BASE_URL = (
     "Set the client's base URL to the Gateway's address with `/v1` at its end, once and with "
     "nothing after it."
 )
-_RESPONSES = (
-    f"The Responses API is not served; use chat completions ({_CHAT}). AI SDK: "
-    '`provider.chat("opensoul")`; OpenAI Agents SDK: `set_default_openai_api("chat_completions")`; '
-    "LangChain: `ChatOpenAI(use_responses_api=False)`; Pydantic AI: `OpenAIChatModel`; promptfoo: "
+_CHAT_INSTEAD = (
+    'AI SDK: `provider.chat("opensoul")`; OpenAI Agents SDK: '
+    '`set_default_openai_api("chat_completions")`; LangChain: '
+    "`ChatOpenAI(use_responses_api=False)`; Pydantic AI: `OpenAIChatModel`; promptfoo: "
     "`openai:chat:opensoul`; OpenAI's libraries: `client.chat.completions.create`."
 )
+_RESPONSES = (
+    "The Responses API is at POST /v1/responses, where gateway.http.endpoints.responses.enabled is "
+    f"true. {_BASE_URL} Otherwise use chat completions ({_CHAT}). {_CHAT_INSTEAD}"
+)
 _MESSAGES = (
-    "Anthropic's Messages API is not served; use an OpenAI client with chat completions "
-    f"({_CHAT}). AI SDK: `createOpenAICompatible`; LangChain: `ChatOpenAI`; promptfoo: "
-    "`openai:chat:opensoul`; LiteLLM: model `openai/opensoul`."
+    "Of Anthropic's API only POST /v1/messages and POST /v1/messages/count_tokens are served. Set "
+    "the client's base URL to the Gateway's address, without `/v1` at its end; for "
+    "`@ai-sdk/anthropic` with it. Chat completions are at "
+    f"{_CHAT}."
 )
 _COMPLETIONS = (
     f"Completions of a plain prompt are not served; use chat completions ({_CHAT}). LangChain: "
@@ -46,6 +51,18 @@ _OVERVIEW = (
     f"The Gateway serves {_CHAT}, GET /v1/models, GET /healthz and GET /readyz, and WebSocket "
     "connections on every path."
 )
+_MCP = (
+    "The MCP server is at /mcp, over streamable HTTP; the older transport over SSE is not served. "
+    "Claude Code: `--transport http`; Cursor and VS Code: an `url` that ends with /mcp."
+)
+_OAUTH = (
+    "The Gateway has no OAuth: send a key or the Gateway's secret in the header `Authorization: "
+    "Bearer`."
+)
+_A2A = (
+    "A2A is served as JSON-RPC at POST /a2a and POST /a2a/AGENT; the agent card is at "
+    "GET /.well-known/agent-card.json."
+)
 _HEALTH = "GET /healthz and GET /readyz are the health checks."
 
 _BY_FIRST: Mapping[str, str] = {
@@ -56,6 +73,8 @@ _BY_FIRST: Mapping[str, str] = {
         (_COMPLETIONS, "completions"),
         (_EMBEDDINGS, "embeddings rerank"),
         (_GEMINI, "v1beta"),
+        (_MCP, "sse"),
+        (_A2A, "message:send message:stream tasks extendedagentcard"),
         (_HEALTH, "health healthcheck livez ping ready status"),
         (_OTHER_OPENAI, "assistants audio batches containers evals files fine_tuning images"),
         (_OTHER_OPENAI, "moderations realtime threads uploads vector_stores videos"),
@@ -72,14 +91,25 @@ def hint_for(path: str) -> str:
         return f"Chat completions are at {_CHAT}. {_BASE_URL}"
     if steps[:1] == ["api"] and steps[1:2] and steps[1] in _OLLAMA_CALLS:
         return _OLLAMA
+    if steps[:1] == ["a2a"] or steps == [".well-known", "agent.json"]:
+        return _A2A
     rest = _without_base(steps)
     if not rest:
         return _OVERVIEW
+    if rest[0] == ".well-known" and rest[1:] and rest[1].startswith("oauth-"):
+        return _OAUTH
     if rest[0] in _BY_FIRST:
         return _BY_FIRST[rest[0]]
     if "models" in steps:
         return f"The agents are listed at GET /v1/models. {_BASE_URL}"
     return ""
+
+
+def hint_for_switched_off(path: str) -> str:
+    """How clients of an endpoint that is switched off use chat completions."""
+    hint = f"Chat completions are at {_CHAT}."
+    is_responses = _BY_FIRST.get((_without_base(path.split("/")) or [""])[0]) is _RESPONSES
+    return f"{hint} {_CHAT_INSTEAD}" if is_responses else hint
 
 
 def hint_for_route(path: str) -> str:

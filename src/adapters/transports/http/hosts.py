@@ -10,6 +10,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from ....domain.access import ClientAddress
 from ....domain.errors import NotLocal
 from ....domain.settings import Settings
+from .cors import EVERY_ORIGIN
+from .errors import HttpRejection, Problem
 from .requests import Headers
 
 _HOST = re.compile(r"(\[[0-9a-f:.%]+\]|[a-z0-9_.-]+)(?::([0-9]{1,5}))?", re.IGNORECASE)
@@ -110,6 +112,22 @@ def check_page(headers: Headers, client: ClientAddress, settings: Settings) -> N
             "gateway.controlUi.allowedOrigins or gateway.http.cors.origins, or set "
             "gateway.auth.mode to `token`."
         )
+
+
+def check_origin(headers: Headers, settings: Settings) -> None:
+    """Raises HttpRejection for a request of a web page that is neither the Gateway's own nor
+    listed, whatever credential it has. Origins that are not of the web, as of editors, pass."""
+    origin = headers.get(b"origin", b"").decode("latin-1")
+    if not origin.lower().startswith(("http:", "https:", "null")):
+        return
+    host = headers.get(b"host", b"").decode("latin-1")
+    listed = (*settings.control.allowed_origins, *settings.cors_origins)
+    if EVERY_ORIGIN not in listed and not is_our_page(origin, host, listed):
+        message = (
+            f"The web page {origin[:_SHOWN]!r} is not served here: list its origin in "
+            "gateway.http.cors.origins or gateway.controlUi.allowedOrigins."
+        )
+        raise HttpRejection(Problem(403, message, "origin_not_allowed"))
 
 
 def _page_of(headers: Headers) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from functools import partial
 
 from quart import Response, request
@@ -20,6 +20,8 @@ from . import operations
 from .events import EventFrames, run_object
 
 _LIMIT = 50
+_FILTERS = ("limit", "after", "status", "agent_id", "session_key")
+_FOLLOWING = ("after",)
 _MOST_DIGITS = 18
 _CANCEL_PATIENCE = 5.0
 """Seconds in which a run that is cancelled nearly always ends."""
@@ -60,6 +62,7 @@ class _Endpoint:
     async def list(self) -> Response:
         principal = current().principal
         args = request.args
+        _check_names(args, _FILTERS)
         status, key, agent = args.get("status"), args.get("session_key"), args.get("agent_id")
         limit = _number("limit", args.get("limit", str(_LIMIT)))
         if not 1 <= limit <= MAX_RUNS_LISTED:
@@ -97,6 +100,7 @@ class _Endpoint:
 
     async def events(self, run_id: str) -> Response:
         context = current()
+        _check_names(request.args, _FOLLOWING)
         record = await self._gateway.run(context.principal, run_id)
         after = _behind(record, context)
         if request.method == "HEAD":
@@ -172,6 +176,14 @@ def _behind(record: RunRecord, context: RequestContext) -> int:
     raise InvalidRequest(
         f"`{name}` is event {after}, but the last event is {record.last_seq}.", param=name
     )
+
+
+def _check_names(args: Iterable[str], known: Collection[str]) -> None:
+    for name in args:
+        if name not in known:
+            allowed = ", ".join(f"`{one}`" for one in known)
+            message = f"There is no query parameter `{name}`; those of this path are {allowed}."
+            raise InvalidRequest(message, param=name)
 
 
 def _number(name: str, text: str) -> int:

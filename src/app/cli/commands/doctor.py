@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 @common_options
 @click.pass_obj
 def doctor(state: State, fix: bool) -> int:
-    """Check configuration, secrets, permissions, providers, sandboxes, MCP servers, workspaces,
-    port, store and lock.
+    """Check configuration, secrets, permissions, providers, sandboxes, MCP servers, packages,
+    workspaces, port, store and lock.
 
     Keys without an effect are listed as notes. The exit code is 1 if a problem remains; notes do
     not count.
@@ -65,6 +65,7 @@ def _beyond_files(state: State, loaded: Loaded, directory: Path) -> list[Finding
     from ..diagnosis import sandboxes as sandboxes
     from ..diagnosis import tool_servers as tool_servers
     from ..diagnosis.knowledge import left_out
+    from ..diagnosis.packages import missing
     from ..diagnosis.store import stores
 
     sandbox = sandboxes.sandbox_of(state, loaded.settings)
@@ -73,6 +74,7 @@ def _beyond_files(state: State, loaded: Loaded, directory: Path) -> list[Finding
         *asyncio.run(network.reached(loaded.settings, loaded.locations.state_dir)),
         *asyncio.run(sandboxes.unavailable(loaded.settings, sandbox)),
         *asyncio.run(tool_servers.unavailable(loaded.settings, sandbox)),
+        *missing(loaded.settings),
         *left_out(loaded.settings, loaded.locations.skills_path),
         *stores(directory, loaded.settings.store),
     ]

@@ -67,7 +67,7 @@ def status(state: State) -> None:
                 server.get("name"),
                 server.get("state"),
                 len(server["tools"]) if "tools" in server else "",
-                one_line(str(server.get("problem", ""))),
+                one_line(str(server.get("problem", ""))) or _without(server.get("leftOut")),
             )
             for server in servers
         ]
@@ -94,7 +94,10 @@ def probe(state: State, names: tuple[str, ...]) -> int:
             probe.server.name,
             "failed" if probe.problem else "ok",
             probe.server.about,
-            one_line(probe.problem) or f"{len(probe.tools)} tools",
+            one_line(probe.problem)
+            or "; ".join(
+                filter(None, [f"{len(probe.tools)} tools", _without(probe.server.left_out)])
+            ),
         )
         for probe in probes
     ]
@@ -247,6 +250,12 @@ def _pair(text: str, default: str | None) -> tuple[str, str]:
     if default is None:
         raise CommandError("A header is written NAME=VALUE.", code="usage")
     return name, default
+
+
+def _without(left_out: Mapping[str, str] | None) -> str:
+    """The tools that no model is offered, in one line."""
+    named = (f"{name!r} is left out: {why}" for name, why in (left_out or {}).items())
+    return one_line("; ".join(named))
 
 
 def _address(server: McpServerSettings) -> str:

@@ -41,16 +41,26 @@ async def probed(
 
 
 async def unavailable(settings: Settings, sandbox: Sandbox) -> list[Finding]:
-    """The enabled servers that do not start, or list no tools."""
+    """The enabled servers that do not start, list no tools, or have tools that cannot be used."""
     enabled = [server for server in settings.mcp_servers if server.enabled]
-    return [
+    probes = await probed(settings, enabled, sandbox)
+    left_out = [
+        Finding(
+            "mcp_tool_left_out",
+            f"No model is offered the tool {name!r} of the MCP server {probe.server.name}: {why}.",
+            f"Correct the server, or name the tool in mcp.servers.{probe.server.name}.tools.deny.",
+        )
+        for probe in probes
+        for name, why in probe.server.left_out.items()
+    ]
+    return left_out + [
         Finding(
             "mcp_server_unavailable",
             f"The MCP server {probe.server.name} is not available: {probe.problem}.",
             f"Check mcp.servers.{probe.server.name}; `opensoul mcp probe {probe.server.name}` "
             "tries again.",
         )
-        for probe in await probed(settings, enabled, sandbox)
+        for probe in probes
         if probe.problem
     ]
 

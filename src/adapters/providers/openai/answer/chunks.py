@@ -199,11 +199,11 @@ class Chunks:
             self._reasoned = True
             yield ReasoningDelta(thought)
         self._refused = self._refused or bool(delta.get("refusal"))
-        for text in (fields.text(content), delta.get("refusal")):
+        for text, refusal in ((fields.text(content), False), (delta.get("refusal"), True)):
             if text and isinstance(text, str):
                 self.source = name if name == STREAMED[0] else self.source or name
                 if joined := self._pairs.join(TextDelta, text):
-                    yield TextDelta(joined)
+                    yield TextDelta(joined, refusal)
         yield from self._called(delta, name)
         if self.is_empty:
             self._note(fields.unknown_parts(content))

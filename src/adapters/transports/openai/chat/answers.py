@@ -30,7 +30,7 @@ from .....domain.runs import (
 from ...answering import Answer
 from ...http import Problem
 from ...http.json_text import dumps
-from .extras import Extras
+from ..common import Extras
 
 _DEFAULT = Extras()
 
@@ -56,6 +56,9 @@ def completion(
 ) -> bytes:
     """The body of a non-streaming answer. `legacy`: calls are written as the older functions."""
     message: dict[str, object] = {"role": "assistant", "content": answer.text, "refusal": None}
+    if answer.refusal:
+        message["content"] = answer.text.removesuffix(answer.refusal) or None
+        message["refusal"] = answer.refusal
     if answer.calls:
         message["content"] = answer.text or None
         if legacy:
@@ -68,7 +71,7 @@ def completion(
         "index": 0,
         "message": message,
         "logprobs": None,
-        "finish_reason": _finish_reason(answer.finished, legacy),
+        "finish_reason": _finish_reason(answer.finished, legacy, refused=bool(answer.refusal)),
     }
     return dumps(
         {
@@ -82,8 +85,11 @@ def completion(
     )
 
 
-def _finish_reason(finished: Finished, legacy: bool) -> str:
+def _finish_reason(finished: Finished, legacy: bool, *, refused: bool) -> str:
+    """With a refusal it is `stop`, as OpenAI's: its clients read no refusal of another answer."""
     reason = finished.stop.finish_reason
+    if refused and reason == "content_filter":
+        return "stop"
     return "function_call" if legacy and reason == "tool_calls" else reason
 
 
@@ -150,7 +156,7 @@ class Frames:
         self._tail = _TAIL_BEFORE_USAGE if include_usage else _TAIL
         self._text_end = b'},"finish_reason":null}]' + self._tail
         self._id = b"id: " + head.run_id.encode() + b":" if head.run_id else b""
-        self._begun = False
+        self._begun = self._refused = False
         self.ended = False
         """The last frame was written."""
 
@@ -169,13 +175,16 @@ class Frames:
         frames: list[bytes] = []
         texts: list[str] = []
         for event in events:
-            if isinstance(event, TextDelta):
+            if isinstance(event, TextDelta) and not event.refusal:
                 texts.append(event.text)
                 continue
             if texts:
                 frames.append(self._deltas(texts))
                 texts = []
             match event:
+                case TextDelta():
+                    self._refused = True
+                    frames += (self._delta, b'{"refusal":' + dumps(event.text), self._text_end)
                 case ReasoningDelta() if self._extras.reasoning:
                     thought = b'{"reasoning_content":' + dumps(event.text)
                     frames += (self._delta, thought, self._text_end)
@@ -190,7 +199,7 @@ class Frames:
                 case ClientCalls():
                     frames += self._calls(event.calls)
                 case Finished():
-                    reason = _finish_reason(event, self._legacy)
+                    reason = _finish_reason(event, self._legacy, refused=self._refused)
                     stop = b'{},"finish_reason":' + dumps(reason) + b"}]"
                     frames += (self._delta, stop, self._tail, self._usage(event.usage))
                     self.ended = True

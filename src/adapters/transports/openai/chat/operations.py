@@ -7,9 +7,8 @@ from typing import Any
 
 from ...answering import APPROVAL_HEADER, BINDING_HEADERS, RESUME_HEADERS
 from ...routes import SCHEMA_REF, json_content
-from ..common import CHOICE_SCHEMA, MESSAGES_SCHEMA, TOOLS_SCHEMA
+from ..common import CHOICE_SCHEMA, EXTRA_HEADERS, MESSAGES_SCHEMA, TOOLS_SCHEMA
 from . import examples
-from .extras import EXTRA_HEADERS
 from .request import Fields
 
 _STRING, _INTEGER, _NULL = {"type": "string"}, {"type": "integer"}, {"type": "null"}
@@ -41,7 +40,7 @@ _MESSAGE = _object(
     },
     role={"const": "assistant"},
     content={"type": ["string", "null"]},
-    refusal=_NULL,
+    refusal={"type": ["string", "null"]},
 )
 _CHOICE = _object(
     {},
@@ -63,6 +62,7 @@ _DELTA = _object(
     {
         "role": {"const": "assistant"},
         "content": _STRING,
+        "refusal": _STRING,
         "reasoning_content": _STRING,
         "tool_calls": {
             "type": "array",

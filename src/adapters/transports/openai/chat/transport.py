@@ -24,10 +24,9 @@ from ...http.json_text import dumps
 from ...media import MediaReader
 from ...routes import Route, Transport
 from ...switches import CHAT_SWITCH, MODELS_SWITCH, answer_limits
-from ..common import model_list, model_object
+from ..common import extras_in, model_list, model_object
 from . import operations
 from .answers import Frames, completion, head_of
-from .extras import extras_in
 from .request import read_request
 
 

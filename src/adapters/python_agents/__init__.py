@@ -1,0 +1,22 @@
+"""Agents that people have written in Python: plain functions, and agents of frameworks."""
+
+from .agents import PythonAgents, PythonAgentState, Status
+from .errors import TargetInvalid
+from .recognition import GROUP, Framework
+from .runner import PythonRunner
+from .runs import AgentEvent, AgentEvents, AgentRun, ApprovalsAsked, Resumption
+
+__all__ = [
+    "GROUP",
+    "AgentEvent",
+    "AgentEvents",
+    "AgentRun",
+    "ApprovalsAsked",
+    "Framework",
+    "PythonAgentState",
+    "PythonAgents",
+    "PythonRunner",
+    "Resumption",
+    "Status",
+    "TargetInvalid",
+]

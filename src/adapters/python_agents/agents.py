@@ -1,0 +1,273 @@
+"""The Python agents of the configuration: each loaded once, where its code shall run."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import partial
+from typing import Protocol
+
+from ...domain.agents import Agent, Isolation, PythonTarget
+from ...domain.errors import AgentFailed
+from .errors import TargetInvalid
+from .functions import stream
+from .loading import load
+from .processes import ProcessHost
+from .recognition import Find, Frameworks, described
+from .runs import AgentEvent, AgentRun
+from .threads import AgentThread, LoopBlocked, Pump
+
+logger = logging.getLogger(__name__)
+
+
+class Status(StrEnum):
+    LOADING = "loading"
+    READY = "ready"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class PythonAgentState:
+    """What is known of one Python agent. `what` describes it, or says why it cannot be used."""
+
+    agent_id: str
+    target: str
+    isolation: Isolation
+    status: Status
+    what: str = ""
+
+
+class Host(Protocol):
+    """Where the code of one agent runs."""
+
+    async def load(self) -> str:
+        """Import the agent and describe it. Raises TargetInvalid."""
+        ...
+
+    def stream(self, run: AgentRun) -> AsyncGenerator[list[AgentEvent]]:
+        """The events of one run. Raises what the agent raises."""
+        ...
+
+    async def close(self) -> None:
+        """End what the host has started."""
+        ...
+
+
+class InlineHost:
+    """On the Gateway's own event loop."""
+
+    def __init__(self, target: PythonTarget, frameworks: Frameworks) -> None:
+        self._target = target
+        self._frameworks = frameworks
+        self._loaded: object = None
+
+    async def load(self) -> str:
+        def work() -> tuple[object, str]:
+            loaded = load(self._target)
+            return loaded, described(loaded, self._frameworks)
+
+        self._loaded, what = await asyncio.to_thread(work)
+        return what
+
+    async def stream(self, run: AgentRun) -> AsyncGenerator[list[AgentEvent]]:
+        pump = Pump(lambda: stream(self._loaded, run, self._frameworks), None)
+        async with aclosing(pump.read()) as batches:
+            async for batch in batches:
+                yield batch
+
+    async def close(self) -> None:
+        """Nothing was started."""
+
+
+class ThreadHost:
+    """In a thread and an event loop of its own. The clients that an agent opens belong to the loop
+    on which they are first used, so that it has one for its life; only when its code has blocked
+    that loop do later runs get another."""
+
+    def __init__(self, target: PythonTarget, frameworks: Frameworks) -> None:
+        self._target = target
+        self._frameworks = frameworks
+        self._loaded: object = None
+        self._thread: AgentThread | None = None
+        self._blocked: list[AgentThread] = []
+
+    async def load(self) -> str:
+        async def work() -> tuple[object, str]:
+            loaded = load(self._target)
+            return loaded, described(loaded, self._frameworks)
+
+        self._loaded, what = await self._running().call(work())
+        return what
+
+    async def stream(self, run: AgentRun) -> AsyncGenerator[list[AgentEvent]]:
+        try:
+            async with aclosing(self._read(run)) as batches:
+                async for batch in batches:
+                    yield batch
+        except LoopBlocked:
+            self._replace(run)
+        else:
+            return
+        async with aclosing(self._read(run)) as batches:
+            async for batch in batches:
+                yield batch
+
+    def _read(self, run: AgentRun) -> AsyncGenerator[list[AgentEvent]]:
+        make = partial(stream, self._loaded, run, self._frameworks)
+        return Pump(make, self._running().loop).read()
+
+    async def close(self) -> None:
+        threads = [*self._blocked, *(() if self._thread is None else (self._thread,))]
+        self._thread = None
+        for thread in threads:
+            await thread.close()
+
+    def _running(self) -> AgentThread:
+        if self._thread is None:
+            self._thread = AgentThread(f"agent {self._target.target}")
+        return self._thread
+
+    def _replace(self, run: AgentRun) -> None:
+        """Give this run and later ones another thread: some other run blocks the loop."""
+        if self._thread is not None:
+            self._blocked.append(self._thread)
+        self._thread = None
+        logger.error(
+            "the code of an agent blocks its event loop; later runs get another thread",
+            extra={"agent": run.agent_id, "run": run.run_id, "target": self._target.target},
+        )
+
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    agent_id: str
+    target: PythonTarget
+    host: Host
+    loading: asyncio.Task[str] | None = None
+    running: int = 0
+    retired: bool = False
+    described: str = ""
+    problem: TargetInvalid | None = field(default=None)
+
+    @property
+    def state(self) -> PythonAgentState:
+        status = Status.FAILED if self.problem else Status.READY
+        if self.loading is None or not self.loading.done():
+            status = Status.LOADING
+        what = self.described if self.problem is None else self.problem.message
+        return PythonAgentState(
+            self.agent_id, self.target.target, self.target.isolation, status, what
+        )
+
+
+class PythonAgents:
+    """Loads agents in the background and streams their runs."""
+
+    def __init__(self, find: Find) -> None:
+        self._frameworks = Frameworks(find)
+        self._entries: dict[str, _Entry] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def configure(self, agents: Iterable[Agent]) -> None:
+        """Begin to load the Python agents that are new, and let go of those that are gone."""
+        wanted = {agent.id: agent.python for agent in agents if agent.python is not None}
+        for agent_id, entry in list(self._entries.items()):
+            if wanted.get(agent_id) != entry.target:
+                del self._entries[agent_id]
+                self._retire(entry)
+        for agent_id, target in wanted.items():
+            if agent_id not in self._entries:
+                self._entries[agent_id] = self._begin(agent_id, target)
+
+    def states(self) -> tuple[PythonAgentState, ...]:
+        """All agents, in the order of their ids."""
+        return tuple(entry.state for _, entry in sorted(self._entries.items()))
+
+    async def loaded(self, agent_id: str) -> PythonAgentState:
+        """The state of an agent once it is loaded, or cannot be."""
+        entry = self._entries[agent_id]
+        if entry.loading is not None:
+            await asyncio.wait({entry.loading})
+        return entry.state
+
+    async def stream(self, agent: Agent, run: AgentRun) -> AsyncGenerator[list[AgentEvent]]:
+        """The events of a run. Raises AgentFailed where the agent cannot be loaded, and what it
+        raises itself."""
+        entry = self._entry_of(agent)
+        entry.running += 1
+        try:
+            if entry.loading is not None:
+                # The loading goes on when this run is stopped: others wait for it, too.
+                await asyncio.wait({entry.loading})
+            if entry.problem is not None:
+                raise AgentFailed(
+                    f"The agent `{agent.id}` cannot be loaded; the Gateway's log says why."
+                )
+            async with aclosing(entry.host.stream(run)) as batches:
+                async for batch in batches:
+                    yield batch
+        finally:
+            entry.running -= 1
+            if entry.retired and not entry.running:
+                self._close(entry)
+
+    async def close(self) -> None:
+        """End all threads and processes."""
+        for entry in self._entries.values():
+            self._retire(entry)
+        self._entries.clear()
+        while self._closing:
+            await asyncio.wait(self._closing)
+
+    def _entry_of(self, agent: Agent) -> _Entry:
+        """The entry of an agent; one of an earlier configuration is loaded for its last runs."""
+        target = agent.python
+        if target is None:
+            raise AgentFailed(f"The agent `{agent.id}` has no target.")
+        entry = self._entries.get(agent.id)
+        if entry is None:
+            entry = self._entries[agent.id] = self._begin(agent.id, target)
+        if entry.target != target:
+            entry = self._begin(agent.id, target)
+            entry.retired = True
+        return entry
+
+    def _begin(self, agent_id: str, target: PythonTarget) -> _Entry:
+        host = self._host(target)
+        entry = _Entry(agent_id, target, host)
+        entry.loading = asyncio.create_task(self._load(entry), name=f"load agent {agent_id}")
+        return entry
+
+    def _host(self, target: PythonTarget) -> Host:
+        if target.isolation is Isolation.INLINE:
+            return InlineHost(target, self._frameworks)
+        if target.isolation is Isolation.PROCESS:
+            return ProcessHost(target)
+        return ThreadHost(target, self._frameworks)
+
+    async def _load(self, entry: _Entry) -> str:
+        extra = {"agent": entry.agent_id, "target": entry.target.target}
+        try:
+            entry.described = await entry.host.load()
+        except TargetInvalid as error:
+            entry.problem = error
+            logger.exception("an agent cannot be loaded", extra=extra)
+            return ""
+        logger.info("an agent is loaded: %s", entry.described, extra=extra)
+        return entry.described
+
+    def _retire(self, entry: _Entry) -> None:
+        entry.retired = True
+        if not entry.running:
+            self._close(entry)
+
+    def _close(self, entry: _Entry) -> None:
+        if entry.loading is not None and not entry.loading.done():
+            entry.loading.cancel()
+        task = asyncio.create_task(entry.host.close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)

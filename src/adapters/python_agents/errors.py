@@ -1,0 +1,86 @@
+"""What is wrong with a Python agent, for its operator and for clients."""
+
+from __future__ import annotations
+
+from ...domain.errors import AgentFailed, FailureKind, GatewayError, ModelFailed
+
+_KINDS = {
+    401: FailureKind.AUTH,
+    403: FailureKind.AUTH,
+    402: FailureKind.BILLING,
+    408: FailureKind.TIMEOUT,
+    429: FailureKind.RATE_LIMIT,
+    529: FailureKind.OVERLOADED,
+}
+_UNREACHABLE = frozenset(
+    {"APIConnectionError", "ConnectError", "ConnectTimeout", "ClientConnectorError"}
+)
+_CUT = frozenset({"RemoteProtocolError", "IncompleteRead", "ServerDisconnectedError"})
+_MOST_CAUSES = 16
+
+
+class TargetInvalid(Exception):
+    """The target of a Python agent cannot be loaded or is no agent. The message is for the operator
+    and says what to change; the cause is what the agent's module raised."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class RemoteFailure(Exception):
+    """What the code of an agent raised in another process: its traceback as text."""
+
+    def __str__(self) -> str:
+        return f"\n{self.args[0]}"
+
+
+class UserCodeExited(Exception):
+    """The code of an agent raised SystemExit or another exception that ends programs."""
+
+
+def failure_of(error: BaseException, agent_id: str) -> GatewayError:
+    """The error of a run whose agent raised `error`.
+
+    Errors of models are known by their shape, since every library has its own: the `status_code` of
+    an HTTP answer, along the chain of causes. Clients learn the class of any other error and no
+    more: its message may quote secrets, and is in the log.
+    """
+    if isinstance(error, GatewayError):
+        return error
+    name = type(error).__name__
+    if (kind := failure_kind(error)) is not None:
+        return ModelFailed(kind, f"The model of the agent `{agent_id}` failed: {name}.")
+    return AgentFailed(f"The agent `{agent_id}` failed with {name}; the Gateway's log says where.")
+
+
+def failure_kind(error: BaseException) -> FailureKind | None:
+    """How a model call failed; None where something else did."""
+    return next((k for cause in _chain(error) if (k := _kind_of(cause)) is not None), None)
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    found: list[BaseException] = []
+    following: BaseException | None = error
+    while following is not None and len(found) < _MOST_CAUSES:
+        found.append(following)
+        if isinstance(following, BaseExceptionGroup):
+            following = following.exceptions[0]
+        else:
+            following = following.__cause__ or following.__context__
+    return found
+
+
+def _kind_of(error: BaseException) -> FailureKind | None:
+    status = getattr(error, "status_code", None)
+    if isinstance(status, int) and not isinstance(status, bool):
+        if status in _KINDS:
+            return _KINDS[status]
+        if status >= 500:
+            return FailureKind.OVERLOADED
+        if status >= 400:
+            return FailureKind.BAD_REQUEST
+    name = type(error).__name__
+    if name in _UNREACHABLE:
+        return FailureKind.UNREACHABLE
+    return FailureKind.BAD_RESPONSE if name in _CUT else None

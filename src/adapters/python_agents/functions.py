@@ -1,0 +1,173 @@
+"""Agents that are plain functions, and the stream of any target."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
+from contextlib import aclosing, suppress
+from typing import Any, cast
+
+from ...domain.errors import AgentFailed
+from ...domain.messages import Role, text_message
+from ...domain.models import ReasoningDelta, StopReason, TextDelta, Usage
+from ...domain.runs import (
+    CONTEXT_EVENTS,
+    RUNNER_EVENTS,
+    TERMINAL,
+    Answered,
+    ClientCalls,
+    Resumed,
+    Started,
+    StepDone,
+    ToolFinished,
+    ToolProgress,
+    ToolStarted,
+    Waiting,
+    consumes,
+)
+from ...domain.sessions import estimate, estimate_all
+from .recognition import Frameworks, unwrapped
+from .runs import ENDS, AgentEvent, AgentEvents, AgentRun, ApprovalsAsked
+
+_YIELDED = (*RUNNER_EVENTS, ApprovalsAsked, Usage)
+_END = object()
+
+
+async def stream(
+    target: object, run: AgentRun, frameworks: Frameworks
+) -> AsyncGenerator[list[AgentEvent]]:
+    """The events of a target; the last one ends the run.
+
+    What a function returns decides what it was: a text is the answer, and an agent of a framework
+    is called with the run. Code that is not asynchronous runs in threads of its own.
+    """
+    found = frameworks.of(target)
+    if found is None:
+        function = cast(Callable[[AgentRun], object], target)
+        result = await _called(function, run)
+        if (found := frameworks.of(result)) is not None:
+            target = result
+        else:
+            async with aclosing(_of_function(result, run)) as events:
+                async for batch in events:
+                    yield batch
+            return
+    events_of = found[1].run(target, run)
+    async with aclosing(events_of):
+        async for item in events_of:
+            batch = _checked(item)
+            yield batch
+            if batch and isinstance(batch[-1], ENDS):
+                return
+    raise AgentFailed(f"The agent `{run.agent_id}` ended without an answer.")
+
+
+async def _called(function: Callable[[AgentRun], object], run: AgentRun) -> object:
+    plain = unwrapped(function)
+    is_quick = (
+        inspect.isasyncgenfunction(plain)
+        or inspect.iscoroutinefunction(plain)
+        or inspect.isgeneratorfunction(plain)
+    )
+    result = function(run) if is_quick else await asyncio.to_thread(function, run)
+    return await result if inspect.isawaitable(result) else result
+
+
+@consumes(
+    TextDelta,
+    ClientCalls,
+    ignores=(
+        *(Started, Waiting, Resumed, ReasoningDelta, ToolStarted, ToolProgress, ToolFinished),
+        *(StepDone, *CONTEXT_EVENTS, *TERMINAL),
+    ),
+)
+async def _of_function(result: object, run: AgentRun) -> AsyncGenerator[list[AgentEvent]]:
+    """The events of a plain function, whose answer is the text that it yields or returns."""
+    texts: list[str] = []
+    usage: Usage | None = None
+    calls: tuple[ClientCalls, ...] = ()
+    items = _items(result)
+    async with aclosing(items):
+        async for item in items:
+            batch: list[AgentEvent] = []
+            for event in _checked(item):
+                if isinstance(event, Usage):
+                    usage = event if usage is None else usage + event
+                    continue
+                if isinstance(event, TextDelta):
+                    texts.append(event.text)
+                elif isinstance(event, ClientCalls):
+                    calls = (*calls, event)
+                    continue
+                batch.append(event)
+                if isinstance(event, ENDS):
+                    yield batch
+                    return
+            if batch:
+                yield batch
+    message = text_message(Role.ASSISTANT, "".join(texts))
+    stop = StopReason.STOP
+    if calls:
+        called = [call for one in calls for call in one.calls]
+        text = message.parts if message.text else ()
+        message = type(message)(Role.ASSISTANT, (*text, *called))
+        stop = StopReason.TOOL_CALLS
+    if usage is None:
+        usage = Usage(estimate_all(run.messages), estimate(message), estimated=True)
+    answered = Answered((message,), stop, usage, f"python/{run.agent_id}")
+    end: list[AgentEvent] = [*calls, answered]
+    yield end
+
+
+async def _items(result: object) -> AsyncGenerator[AgentEvents]:
+    """What a function yields, or has returned."""
+    if isinstance(result, str):
+        yield result
+    elif isinstance(result, AsyncIterator):
+        try:
+            async for item in result:
+                yield item
+        finally:
+            if isinstance(result, AsyncGenerator):
+                await result.aclose()
+    elif isinstance(result, Iterator):
+        iterator = result
+        try:
+            while (item := await asyncio.to_thread(_next, iterator)) is not _END:
+                yield item
+        finally:
+            if isinstance(iterator, Generator):
+                await asyncio.to_thread(_close, iterator)
+    else:
+        raise AgentFailed(
+            f"The function of an agent returned {_kind(result)}; it has to return or yield text, "
+            "events of opensoul.api, or an agent."
+        )
+
+
+def _next(iterator: Iterator[Any]) -> Any:
+    return next(iterator, _END)
+
+
+def _close(generator: Generator[Any, Any, Any]) -> None:
+    # While it is executed, it cannot be closed; it ends when its thread releases it.
+    with suppress(ValueError):
+        generator.close()
+
+
+def _checked(item: AgentEvents) -> list[AgentEvent]:
+    """The events that an agent has yielded together. Raises AgentFailed for anything else."""
+    if isinstance(item, str):
+        return [TextDelta(item)] if item else []
+    if isinstance(item, _YIELDED):
+        return [item]
+    if isinstance(item, list | tuple):
+        return [event for one in item for event in _checked(one)]
+    raise AgentFailed(
+        f"An agent yielded {_kind(item)}; it has to yield text or events of opensoul.api."
+    )
+
+
+def _kind(value: object) -> str:
+    return "None" if value is None else f"an object of the type {type(value).__qualname__}"

@@ -1,0 +1,81 @@
+"""Imports the agents that configurations name."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import threading
+from functools import reduce
+
+from ...domain.agents import PythonTarget
+from .errors import TargetInvalid
+
+_EXTRAS = {
+    "agents": "openai-agents",
+    "agno": "agno",
+    "agent_framework": "agent-framework",
+    "google": "google-adk",
+    "langchain": "langgraph",
+    "langgraph": "langgraph",
+    "pydantic_ai": "pydantic-ai",
+    "strands": "strands",
+}
+"""The extras that install the packages of frameworks."""
+_importing = threading.Lock()
+"""`sys.path` is changed by one import at a time."""
+
+
+def load(target: PythonTarget) -> object:
+    """The object that the target names. Raises TargetInvalid, whatever its module does."""
+    module_name, _, attribute = target.target.partition(":")
+    with _importing:
+        if target.path:
+            if not os.path.isdir(target.path):
+                raise TargetInvalid(f"There is no directory {target.path}.")
+            if target.path not in sys.path:
+                sys.path.insert(0, target.path)
+                importlib.invalidate_caches()
+        _check_owner(module_name, target.path)
+        try:
+            module = importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            raise _missing(error, module_name, target) from error
+        except BaseException as error:  # sys.exit() included: the module is not ours.
+            name = type(error).__name__
+            raise TargetInvalid(
+                f"The module `{module_name}` cannot be imported: {name}: {error}"
+            ) from error
+    try:
+        return reduce(getattr, attribute.split("."), module)
+    except AttributeError:
+        file = getattr(module, "__file__", None) or module_name
+        raise TargetInvalid(f"There is no `{attribute}` in {file}.") from None
+
+
+def _check_owner(module_name: str, path: str) -> None:
+    """Raises TargetInvalid where a module of that name was imported from another directory."""
+    root = module_name.partition(".")[0]
+    known = sys.modules.get(root)
+    file = getattr(known, "__file__", None)
+    if known is None or file is None or not path:
+        return
+    if any(os.path.exists(os.path.join(path, name)) for name in (root, f"{root}.py")):
+        here = os.path.realpath(path)
+        if os.path.commonpath([here, os.path.realpath(file)]) != here:
+            raise TargetInvalid(
+                f"The module `{root}` was imported from {file} already, so that the one in {path} "
+                'cannot be. Give it another name, or the agent `isolation: "process"`.'
+            )
+
+
+def _missing(error: ModuleNotFoundError, module_name: str, target: PythonTarget) -> TargetInvalid:
+    missing = error.name or ""
+    if missing and (module_name == missing or module_name.startswith(f"{missing}.")):
+        where = f" in {target.path} or" if target.path else ""
+        return TargetInvalid(f"There is no module `{missing}`{where} among what is installed.")
+    extra = _EXTRAS.get(missing.partition(".")[0])
+    how = f": pip install 'opensoul[{extra}]'" if extra else ""
+    return TargetInvalid(
+        f"The module `{module_name}` needs `{missing}`, which is not installed{how}."
+    )

@@ -1,0 +1,353 @@
+"""Agents in processes of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing, suppress
+from pathlib import Path
+
+from ...domain.agents import PythonTarget
+from ...domain.errors import AgentFailed, FailureKind, ModelFailed
+from .errors import RemoteFailure, TargetInvalid
+from .runs import ENDS, AgentEvent, AgentRun
+from .threads import LoopBlocked
+from .wire import BrokenFrame, Frame, dump_run, frame_of, load_events, read_frame
+
+logger = logging.getLogger(__name__)
+
+_GRACE = 2.0
+"""Seconds that a run gets to end once it is cancelled, before its process is killed."""
+_LOOKS = 0.25
+"""Seconds between two looks at the memory of a process."""
+_STEADY = 60.0
+"""Seconds after which a process that dies is started again at once."""
+_MOST_PATIENCE = 60.0
+_WORKER = "opensoul.adapters.python_agents.worker"
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+_Queue = asyncio.Queue[Frame | None]
+
+
+class Worker:
+    """One worker process. `ended` is set once it is dead, and `why` then says what it died of."""
+
+    def __init__(self, process: asyncio.subprocess.Process, writer: asyncio.StreamWriter) -> None:
+        self._process = process
+        self._writer = writer
+        self._runs: dict[str, _Queue] = {}
+        self.loaded: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.loaded.add_done_callback(_retrieve)
+        self.started_at = time.monotonic()
+        self.why = ""
+        self._retired = False
+        self._cancelling = 0
+        self.settled = asyncio.Event()
+        """No run is being stopped, which may kill the process."""
+        self.settled.set()
+        self.ended = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @classmethod
+    async def start(cls, target: PythonTarget, env: Mapping[str, str] | None) -> Worker:
+        """Start a process and have it load the agent."""
+        ours, theirs = socket.socketpair()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", _WORKER, str(theirs.fileno())),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,
+                env=None if env is None else dict(env),
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        reader, writer = await asyncio.open_connection(sock=ours)
+        worker = cls(process, writer)
+        worker._tasks = [
+            asyncio.create_task(worker._read(reader)),
+            asyncio.create_task(worker._log(target)),
+        ]
+        if target.memory_bytes is not None:
+            worker._tasks.append(asyncio.create_task(worker._watch(target.memory_bytes)))
+        worker._send(op="load", target=target.target, path=target.path)
+        return worker
+
+    @property
+    def is_usable(self) -> bool:
+        """It is alive, and is not being killed."""
+        return not self.why and not self.ended.is_set()
+
+    def begin(self, run: AgentRun) -> _Queue:
+        """The frames of a run; None ends them when the process is dead."""
+        queue: _Queue = asyncio.Queue()
+        if self.ended.is_set():
+            queue.put_nowait(None)
+            return queue
+        self._runs[run.run_id] = queue
+        self._send(op="run", run=dump_run(run))
+        return queue
+
+    def finished(self, run_id: str) -> None:
+        """The run needs nothing more of the process."""
+        self._runs.pop(run_id, None)
+        if self._retired and not self._runs:
+            self.kill("it has no run left")
+
+    def retire(self) -> None:
+        """End when the last run has ended."""
+        self._retired = True
+
+    async def cancel(self, run_id: str, queue: _Queue) -> None:
+        """Stop a run; a process that does not stop it is killed."""
+        if run_id not in self._runs:
+            return
+        self._send(op="cancel", run=run_id)
+        self._cancelling += 1
+        self.settled.clear()
+        try:
+            async with asyncio.timeout(_GRACE):
+                while (frame := await queue.get()) is not None and frame["op"] == "events":
+                    pass
+        except TimeoutError:
+            self.kill("a run of it did not stop")
+        else:
+            if frame is not None and frame.get("stuck"):
+                self.kill("a run of it did not stop")
+        finally:
+            self._cancelling -= 1
+            if not self._cancelling:
+                self.settled.set()
+        self.finished(run_id)
+
+    def kill(self, why: str) -> None:
+        """Kill the process and its children."""
+        if self._process.returncode is None and not self.why:
+            self.why = why
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+    async def close(self) -> None:
+        """Kill the process and return when it is dead."""
+        self.kill("the Gateway has ended it")
+        await self.ended.wait()
+
+    def _send(self, **fields: object) -> None:
+        if not self._writer.is_closing():
+            self._writer.write(frame_of(**fields))
+
+    async def _read(self, reader: asyncio.StreamReader) -> None:
+        try:
+            while (frame := await read_frame(reader)) is not None:
+                self._take(frame)
+        except (BrokenFrame, KeyError, TypeError) as error:
+            self.kill(f"it sent what cannot be read ({error})")
+        if self._process.returncode is None:  # Its socket is closed: it can do nothing any more.
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        code = await self._process.wait()
+        self.why = self.why or _ending(code)
+        self._writer.close()
+        for task in self._tasks[1:]:
+            task.cancel()
+        self.ended.set()
+        if not self.loaded.done():
+            self.loaded.set_exception(TargetInvalid(f"Its process died: {self.why}."))
+        for queue in self._runs.values():
+            queue.put_nowait(None)
+        self._runs.clear()
+
+    def _take(self, frame: Frame) -> None:
+        match frame["op"]:
+            case "loaded":
+                if not self.loaded.done():
+                    self.loaded.set_result(str(frame["what"]))
+            case "invalid":
+                if not self.loaded.done():
+                    error = TargetInvalid(str(frame["message"]))
+                    if frame["details"]:
+                        error.__cause__ = RemoteFailure(str(frame["details"]))
+                    self.loaded.set_exception(error)
+            case "events" | "ended" | "failed" | "blocked":
+                queue = self._runs.get(frame["run"])
+                if queue is not None:
+                    queue.put_nowait(frame)
+            case op:
+                raise BrokenFrame(f"an operation {op!r}")
+
+    async def _log(self, target: PythonTarget) -> None:
+        """What the agent prints, line by line."""
+        output = self._process.stdout
+        while output is not None:
+            try:
+                line = await output.readline()
+            except ValueError:  # Longer than the buffer; the rest follows.
+                continue
+            if not line:
+                return
+            text = line.decode("utf-8", "replace").rstrip()
+            logger.info("an agent printed: %s", text, extra={"target": target.target})
+
+    async def _watch(self, limit: int) -> None:
+        """Kill the process when it uses more memory than it may."""
+        while True:
+            await asyncio.sleep(_LOOKS)
+            try:
+                resident = _resident(self._process.pid)
+            except OSError:  # It is dead, or the system is not Linux.
+                return
+            if resident > limit:
+                self.kill(f"it used more than {limit // 1024**2} MB of memory")
+
+
+class ProcessHost:
+    """A worker process, which is started again by the next run after it has died; with growing
+    pauses where it dies soon after its start."""
+
+    def __init__(self, target: PythonTarget, env: Mapping[str, str] | None = None) -> None:
+        self._target = target
+        self._env = env
+        self._worker: Worker | None = None
+        self._blocked: list[Worker] = []
+        self._starting = asyncio.Lock()
+        self._deaths = 0
+        self._not_before = 0.0
+
+    async def load(self) -> str:
+        worker = await self._alive()
+        return await asyncio.shield(worker.loaded)
+
+    async def stream(self, run: AgentRun) -> AsyncGenerator[list[AgentEvent]]:
+        blocked = True
+        while blocked:
+            blocked = False
+            worker = await self._alive()
+            try:
+                await asyncio.shield(worker.loaded)
+            except TargetInvalid as error:
+                message = f"The agent `{run.agent_id}` cannot be loaded; the log says why."
+                raise AgentFailed(message) from error
+            async with aclosing(_read(worker, run)) as batches:
+                try:
+                    async for batch in batches:
+                        yield batch
+                except LoopBlocked:
+                    self._replace(worker, run)
+                    blocked = True
+
+    async def close(self) -> None:
+        for worker in (*self._blocked, self._worker):
+            if worker is not None:
+                await worker.close()
+
+    def _replace(self, worker: Worker, run: AgentRun) -> None:
+        """Give this run and later ones another process."""
+        logger.error(
+            "the code of an agent blocks its event loop; later runs get another process",
+            extra={"agent": run.agent_id, "run": run.run_id, "target": self._target.target},
+        )
+        worker.retire()
+        self._blocked = [one for one in (*self._blocked, worker) if not one.ended.is_set()]
+        if self._worker is worker:
+            self._worker = None
+
+    async def _alive(self) -> Worker:
+        """The worker, started again where it is dead."""
+        async with self._starting:
+            worker = self._worker
+            if worker is not None:
+                await worker.settled.wait()
+                if worker.is_usable:
+                    return worker
+                await worker.ended.wait()
+                self._count_death(worker)
+                await asyncio.sleep(max(0.0, self._not_before - time.monotonic()))
+            self._worker = await Worker.start(self._target, self._env)
+            return self._worker
+
+    def _count_death(self, worker: Worker) -> None:
+        now = time.monotonic()
+        self._deaths = 0 if now - worker.started_at > _STEADY else self._deaths + 1
+        pause = 0.0 if self._deaths < 2 else min(_MOST_PATIENCE, 2.0 ** (self._deaths - 2))
+        self._not_before = now + pause
+        extra = {"target": self._target.target, "pause": pause}
+        logger.error("the process of an agent died: %s", worker.why, extra=extra)
+
+
+async def _read(worker: Worker, run: AgentRun) -> AsyncGenerator[list[AgentEvent]]:
+    """The events of a run in a process. Raises LoopBlocked where it has not begun."""
+    queue = worker.begin(run)
+    try:
+        while True:
+            frame = await queue.get()
+            if frame is None:
+                raise AgentFailed(f"The process of the agent `{run.agent_id}` died: {worker.why}.")
+            if frame["op"] == "blocked":
+                worker.finished(run.run_id)
+                raise LoopBlocked
+            if frame["op"] == "failed":
+                worker.finished(run.run_id)
+                raise _failure(frame, run)
+            if frame["op"] == "ended":
+                worker.finished(run.run_id)
+                return
+            events = load_events(frame["events"])
+            if events and isinstance(events[-1], ENDS):
+                worker.finished(run.run_id)
+            yield events
+    except BrokenFrame as error:
+        worker.kill(f"it sent {error}")
+        raise AgentFailed(
+            f"The process of the agent `{run.agent_id}` sent events that cannot be read."
+        ) from error
+    finally:
+        await worker.cancel(run.run_id, queue)
+
+
+def _failure(frame: Frame, run: AgentRun) -> Exception:
+    """The error of a run, with the traceback of the process as its cause."""
+    name, message = str(frame["name"]), str(frame["message"])
+    logger.error(
+        "an agent failed",
+        exc_info=RemoteFailure(str(frame["details"])),
+        extra={"agent": run.agent_id, "run": run.run_id},
+    )
+    if message:
+        return AgentFailed(message)
+    if frame["kind"] is not None:
+        return ModelFailed(
+            FailureKind(frame["kind"]), f"The model of the agent `{run.agent_id}` failed: {name}."
+        )
+    return AgentFailed(
+        f"The agent `{run.agent_id}` failed with {name}; the Gateway's log says where."
+    )
+
+
+def _ending(code: int) -> str:
+    if code >= 0:
+        return f"exit status {code}"
+    with suppress(ValueError):
+        return f"signal {signal.Signals(-code).name}"
+    return f"signal {-code}"
+
+
+def _resident(pid: int) -> int:
+    """The bytes of memory that a process uses. Raises OSError."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
+
+
+def _retrieve(future: asyncio.Future[str]) -> None:
+    """Nobody may wait for it."""
+    if not future.cancelled():
+        future.exception()

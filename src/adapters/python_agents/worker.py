@@ -1,0 +1,128 @@
+"""The process that runs one Python agent: `python -m opensoul.adapters.python_agents.worker FD`.
+
+FD is the number of an open socket to the Gateway, whose end ends the process. What the agent prints
+goes to the standard output and error of the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+import socket
+import sys
+import traceback
+from contextlib import aclosing
+from functools import partial
+from importlib.metadata import entry_points
+from typing import Any
+
+from ...domain.agents import PythonTarget
+from .errors import TargetInvalid, UserCodeExited, failure_kind
+from .functions import stream
+from .loading import load
+from .recognition import Frameworks, described
+from .runs import ENDS
+from .threads import AgentThread, LoopBlocked, Pump
+from .wire import dump_events, frame_of, load_run, read_frame
+
+_PR_SET_PDEATHSIG = 1
+
+
+class _Worker:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._frameworks = Frameworks(lambda group: entry_points(group=group))
+        self._target: object = None
+        self._what = ""
+        self._thread = AgentThread("agent")
+        self._runs: dict[str, asyncio.Task[None]] = {}
+
+    async def serve(self) -> None:
+        while (frame := await read_frame(self._reader)) is not None:
+            match frame["op"]:
+                case "load":
+                    await self._loaded(PythonTarget(frame["target"], frame["path"]))
+                case "run":
+                    run_id = frame["run"]["run_id"]
+                    task = asyncio.create_task(self._run(frame["run"]))
+                    self._runs[run_id] = task
+                    task.add_done_callback(partial(self._forget, run_id))
+                case "cancel":
+                    if (running := self._runs.get(frame["run"])) is not None:
+                        running.cancel()
+
+    def _forget(self, run_id: str, _: asyncio.Task[None]) -> None:
+        self._runs.pop(run_id, None)
+
+    async def _loaded(self, target: PythonTarget) -> None:
+        """Load the agent before any run, and report that."""
+        try:
+            # On the loop of the agent: what its module opens may belong to that.
+            await self._thread.call(self._load(target))
+        except TargetInvalid as error:
+            cause = error.__cause__
+            details = "" if cause is None else "".join(traceback.format_exception(cause))
+            self._send(op="invalid", message=error.message, details=details)
+        else:
+            self._send(op="loaded", what=self._what)
+
+    async def _load(self, target: PythonTarget) -> None:
+        self._target = load(target)
+        self._what = described(self._target, self._frameworks)
+
+    async def _run(self, data: dict[str, Any]) -> None:
+        run_id, run = data["run_id"], load_run(data)
+        make = partial(stream, self._target, run, self._frameworks)
+        # What was yielded is sent, also when the agent blocks its loop behind that.
+        pump = Pump(make, self._thread.loop)
+        try:
+            async with aclosing(pump.read()) as batches:
+                async for batch in batches:
+                    self._send(op="events", run=run_id, events=dump_events(batch))
+                    await self._writer.drain()
+                    if isinstance(batch[-1], ENDS):
+                        break
+            self._send(op="ended", run=run_id)
+        except asyncio.CancelledError:
+            self._send(op="ended", run=run_id, stuck=pump.is_stuck)
+            raise
+        except LoopBlocked:
+            self._send(op="blocked", run=run_id)
+        except Exception as error:
+            kind = failure_kind(error)
+            self._send(
+                op="failed",
+                run=run_id,
+                kind=None if kind is None else kind.value,
+                name=type(error).__name__,
+                message=str(getattr(error, "message", "")) if _is_ours(error) else "",
+                details="".join(traceback.format_exception(error)),
+            )
+
+    def _send(self, **fields: object) -> None:
+        self._writer.write(frame_of(**fields))
+
+
+def _is_ours(error: Exception) -> bool:
+    """Whether its message is for clients, too."""
+    return type(error).__module__.startswith("opensoul.") and not isinstance(error, UserCodeExited)
+
+
+async def _main(fd: int) -> None:
+    reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=fd))
+    await _Worker(reader, writer).serve()
+
+
+def main() -> None:
+    """Serve until the Gateway closes the socket."""
+    if sys.platform == "linux":  # Code that never ends must not outlive the Gateway.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    asyncio.run(_main(int(sys.argv[1])))
+    os._exit(0)  # Threads of the agent may go on for ever.
+
+
+if __name__ == "__main__":
+    main()

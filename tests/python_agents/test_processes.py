@@ -1,0 +1,220 @@
+"""Agents in processes of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import select
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from opensoul.adapters.python_agents import Status
+from tests.app.serving import Served, serving
+from tests.python_agents.conftest import Write, configured
+from tests.python_agents.test_functions import (
+    ASYNC_GENERATOR,
+    EVENTS,
+    FUNCTION,
+    streamed,
+    text_of,
+)
+
+PROCESS = {"isolation": "process"}
+AGENT = """
+    import asyncio
+    import os
+    async def agent(run):
+        yield str(os.getpid())
+        yield " "
+        if run.text == "spin":
+            while True:
+                pass
+        if run.text == "grow":
+            held = []
+            while True:
+                held.append(bytearray(b"x" * 1_000_000))
+                await asyncio.sleep(0.001)
+        if run.text == "wait":
+            await asyncio.sleep(3600)
+        yield "end"
+"""
+
+
+def says(text: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": text}]
+
+
+@pytest.mark.parametrize("text", [ASYNC_GENERATOR, FUNCTION], ids=["generator", "function"])
+async def test_a_function_answers_from_its_process(text: str, write: Write, tmp_path: Path) -> None:
+    content = configured({"target": f"{write(text)}:agent", **PROCESS})
+
+    async with serving(tmp_path, content) as served:
+        whole = await served.text(messages=says("one two"))
+        chunks = await streamed(served, messages=says("one two"))
+
+    assert whole == "one two !"
+    assert text_of(chunks) == "one two !"
+
+
+async def test_events_usage_and_the_request_cross_over(write: Write, tmp_path: Path) -> None:
+    context = """
+        import json
+        from opensoul.api import ToolFinished, ToolStarted
+        def agent(run):
+            yield ToolStarted("c", "look", "{}")
+            yield ToolFinished("c", False, "seen")
+            yield json.dumps([
+                run.session_key, run.principal.id, dict(run.params),
+                [message.text for message in run.messages], [tool.name for tool in run.tools],
+                [image.mime for image in run.images],
+            ])
+    """
+    content = configured(
+        {"target": f"{write(EVENTS)}:agent", **PROCESS},
+        {"target": f"{write(context)}:agent", **PROCESS},
+    )
+    picture = (
+        "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwAD"
+        "hgGAWjR9awAAAABJRU5ErkJggg=="
+    )
+    parts = [
+        {"type": "text", "text": "hello"},
+        {"type": "image_url", "image_url": {"url": picture}},
+    ]
+    tools = [{"type": "function", "function": {"name": "find"}}]
+
+    async with serving(tmp_path, content) as served:
+        async with served.ask() as response:
+            answer = await response.json()
+        text = await served.text(
+            model="opensoul/a1",
+            messages=[{"role": "user", "content": parts}],
+            tools=tools,
+            temperature=0.5,
+        )
+
+    assert answer["usage"]["prompt_tokens"] == 13
+    key, principal, params, messages, names, pictures = json.loads(text)
+    assert key.startswith("agent:a1:")
+    assert principal
+    assert params["temperature"] == 0.5
+    assert messages == ["hello"]
+    assert names == ["find"]
+    assert pictures == ["image/png"]
+
+
+async def pid_of(response: Any) -> int:
+    """The process of a streamed answer that begins with its id."""
+    async with asyncio.timeout(30):
+        while True:
+            line = await response.content.readline()
+            if line.startswith(b"data: {"):
+                delta = json.loads(line[6:])["choices"][0]["delta"]
+                if delta.get("content", "").strip().isdigit():
+                    return int(delta["content"])
+
+
+def is_alive(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+def dies(pid: int) -> bool:
+    """Whether the process ends within a time that is far longer than it should need."""
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([process], [], [], 30)[0])
+    finally:
+        os.close(process)
+
+
+async def rest_of(response: Any) -> str:
+    text: bytes = await response.content.read()
+    return text.decode()
+
+
+async def served_other(served: Served) -> str:
+    return await served.text(model="opensoul/a1")
+
+
+async def test_a_killed_process_is_told_and_the_next_run_works(
+    write: Write, tmp_path: Path
+) -> None:
+    content = configured(
+        {"target": f"{write(AGENT)}:agent", **PROCESS}, {"target": f"{write(FUNCTION)}:agent"}
+    )
+
+    async with serving(tmp_path, content) as served:
+        async with served.ask(stream=True, messages=says("wait")) as response:
+            pid = await pid_of(response)
+            os.kill(pid, signal.SIGKILL)
+            end = await rest_of(response)
+        again = await served.text()
+        other = await served_other(served)
+
+    assert "agent_failed" in end
+    assert "died: signal SIGKILL" in end
+    assert again.endswith(" end")
+    assert again.split()[0] != str(pid)
+    assert other == "hello !"
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+async def test_a_loop_without_end_is_killed_with_its_run(
+    leaves: bool, write: Write, tmp_path: Path
+) -> None:
+    content = configured({"target": f"{write(AGENT)}:agent", **PROCESS})
+    if not leaves:
+        content["agents"]["list"][0]["timeoutSeconds"] = 1
+
+    async with serving(tmp_path, content) as served:
+        async with served.ask(stream=True, messages=says("spin")) as response:
+            pid = await pid_of(response)
+            end = "" if leaves else await rest_of(response)
+        again = await served.text()
+        gone = await asyncio.to_thread(dies, pid)
+
+    assert leaves or "run_timeout" in end
+    assert again.endswith(" end")
+    assert again.split()[0] != str(pid)
+    assert gone
+
+
+async def test_a_process_that_grows_is_killed_at_its_limit(write: Write, tmp_path: Path) -> None:
+    runner = {"target": f"{write(AGENT)}:agent", "memoryMegabytes": 200, **PROCESS}
+
+    async with serving(tmp_path, configured(runner)) as served:
+        async with served.ask(messages=says("grow")) as response:
+            answer = await response.json()
+            assert response.status == 502
+        again = await served.text()
+
+    assert "more than 200 MB of memory" in answer["error"]["message"]
+    assert again.endswith(" end")
+
+
+async def test_an_exit_at_import_is_reported(write: Write, tmp_path: Path) -> None:
+    name = write("import os\nos._exit(7)\n")
+
+    async with serving(tmp_path, configured({"target": f"{name}:agent", **PROCESS})) as served:
+        state = await served.container.python_agents().loaded("main")
+        async with served.ask() as response:
+            assert response.status == 502
+
+    assert state.status is Status.FAILED
+    assert "exit status 7" in state.what
+
+
+async def test_the_process_ends_with_the_gateway(write: Write, tmp_path: Path) -> None:
+    content = configured({"target": f"{write(AGENT)}:agent", **PROCESS})
+
+    async with serving(tmp_path, content) as served:
+        pid = int((await served.text()).split()[0])
+
+    assert not is_alive(pid)
