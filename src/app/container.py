@@ -34,6 +34,7 @@ from ..adapters.tools import BuiltinTools, SchemaValidator, SessionTools, schema
 from ..adapters.transports import Transport
 from ..adapters.transports.control.handshake import Facts
 from ..adapters.transports.control.plane import ControlPlane
+from ..adapters.transports.model_server import ModelServer
 from ..adapters.web import GuardedClient
 from ..domain.execution import Executor, Generations, ModelRouter, SystemPrompts, TurnLoop
 from ..domain.models import Cooldowns
@@ -44,6 +45,7 @@ from ..domain.ports import (
     ConfigFile,
     CurrentSettings,
     DeviceBook,
+    Embedder,
     KeyBook,
     KnowledgeSource,
     Limits,
@@ -66,6 +68,7 @@ from ..domain.services import (
     AgentSessions,
     Approvals,
     Devices,
+    EmbeddingService,
     Gateway,
     Keys,
     Quotas,
@@ -149,6 +152,7 @@ class Container(DeclarativeContainer):
     models: Provider[Mapping[str, ModelClient]] = Singleton(
         making.models, openai, anthropic, local, scripted
     )
+    embedders: Provider[Mapping[str, Embedder]] = Singleton(making.embedders)
     prepare: Provider[Mapping[str, Prepare]] = Singleton(making.prepare, local)
     cooldowns: Provider[Cooldowns] = Singleton(making.cooldowns, monotonic)
     router: Provider[ModelRouter] = Singleton(making.router, models, cooldowns)
@@ -188,7 +192,10 @@ class Container(DeclarativeContainer):
         monotonic,
     )
     echo: Provider[AgentRunner] = Singleton(EchoRunner)
-    python_agents: Provider[PythonAgents] = Singleton(making.python_agents, find_plugins)
+    model_server: Provider[ModelServer] = Singleton(making.model_server, router, settings, web)
+    python_agents: Provider[PythonAgents] = Singleton(
+        making.python_agents, find_plugins, model_server
+    )
     python: Provider[AgentRunner] = Singleton(
         making.python, python_agents, approval_book, compile_schema, clock
     )
@@ -238,6 +245,9 @@ class Container(DeclarativeContainer):
         late_gateway,
         quotas,
     )
+    embeddings: Provider[EmbeddingService] = Singleton(
+        making.embeddings, gateway, embedders, quotas
+    )
     tool_service: Provider[ToolService] = Singleton(
         making.tool_service,
         gateway,
@@ -282,6 +292,7 @@ class Container(DeclarativeContainer):
         approvals,
         responses,
         tool_service,
+        embeddings,
         token_counts,
         control,
         readiness,
@@ -308,10 +319,12 @@ class Container(DeclarativeContainer):
         responses,
         control,
         models,
+        embedders,
         toolbox,
         tool_service,
         prepare,
         python_agents,
+        model_server,
         readiness,
         supervisor,
         configure_logging,

@@ -98,6 +98,10 @@ class UnknownAgent(InvalidRequest):
     code = "model_not_found"
 
 
+class UnknownModel(InvalidRequest):
+    code = "model_not_found"
+
+
 class SessionKeyInvalid(InvalidRequest):
     code = "invalid_session_key"
 

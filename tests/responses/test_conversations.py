@@ -281,3 +281,30 @@ async def test_headers_say_what_the_session_was_found_by(served: Served) -> None
             found.append(response.headers["x-opensoul-session-bound-by"])
 
     assert found == ["conversation", "previous_response_id"]
+
+
+@pytest.mark.parametrize("background", [False, True])
+async def test_a_repeated_request_gets_the_response_that_it_has_begun(
+    served: Served, provider: FakeProvider, background: bool
+) -> None:
+    path = await begun(served, message("before"))
+    gate = asyncio.Event()
+    provider.will(answer("Hel", "lo!", gate=gate))
+    body = {"input": "one", "conversation": id_of(path), "background": background}
+    headers = {**served.authorization, "Idempotency-Key": "k1"}
+
+    async def repeated() -> Any:
+        async with served.client.post("/v1/responses", json=body, headers=headers) as response:
+            return response.status, (await response.json()).get("id")
+
+    first = asyncio.create_task(repeated())
+    await provider.arrival()
+    if background:  # Its run goes on still.
+        assert await repeated() == await first
+    gate.set()
+
+    assert await first == await repeated()
+    assert (await first)[0] == 200
+    assert len(provider.requests) == 1
+    await respond(served, "two", conversation=id_of(path))
+    assert said(provider.requests[-1]) == ["before", "one", "Hello!", "two"]

@@ -408,3 +408,92 @@ async def test_a_response_that_waits_is_decided_by_the_next_message(
         assert (await call(office.served, "GET", path))[1]["status"] == "completed"
         await respond(office.served, "Thanks.", previous_response_id=first["id"])
         assert said(provider.requests[-1])[-2:] == ["It is sent.", "Thanks."]
+
+
+async def test_a_stream_in_the_background_begins_with_its_id(
+    served: Served, provider: FakeProvider
+) -> None:
+    gate = asyncio.Event()
+    provider.will(answer("", "Hello!", gate=gate))
+    body = {"input": "Hi", "stream": True, "background": True}
+    async with served.client.post(
+        "/v1/responses", json=body, headers=served.authorization
+    ) as response:
+        while not (line := (await response.content.readline()).decode()).startswith("data: "):
+            assert line.startswith(("event: ", ":", "\n"))
+    event = json.loads(line[6:])
+    assert event["type"] == "response.created"
+    gate.set()
+
+    events = await frames(served, f"/v1/responses/{event['response']['id']}?stream=true")
+
+    assert events[0] == event
+    assert events[-1]["type"] == "response.completed"
+
+
+async def test_a_response_to_a_command_has_the_history_of_the_one_before(
+    served: Served, provider: FakeProvider
+) -> None:
+    first = await respond(served, "one")
+    second = await respond(served, "/status", previous_response_id=first["id"])
+    assert len(provider.requests) == 1
+    await respond(served, "two", previous_response_id=second["id"])
+
+    assert said(provider.requests[-1]) == ["one", "Hello!", "two"]
+
+
+async def test_a_principal_of_some_agents_goes_on_from_its_own(
+    tmp_path: Path, provider: FakeProvider
+) -> None:
+    gateway = {"http": {"endpoints": ENDPOINTS}}
+    async with open_office(tmp_path, provider, sections={"gateway": gateway}) as office:
+        body = {"model": "opensoul/guide", "input": "one"}
+
+        async def statuses(by: str, **fields: str) -> tuple[int, dict[str, Any]]:
+            async with office.served.client.post(
+                "/v1/responses", json=body | fields, headers=office.headers(by)
+            ) as response:
+                return response.status, await response.json()
+
+        status, first = await statuses("grace")
+        assert status == 200
+        assert (await statuses("alan", previous_response_id=first["id"]))[0] == 404
+        assert (await statuses("grace", previous_response_id=first["id"]))[0] == 200
+
+    assert said(provider.requests[-1])[0] == "one"
+    assert len(said(provider.requests[-1])) == 3
+
+
+async def test_a_response_of_a_temporary_conversation_is_not_stored(served: Served) -> None:
+    headers = {**served.authorization, "x-openwebui-chat-id": "temporary:1"}
+    async with served.client.post(
+        "/v1/responses", json={"input": "Hi"}, headers=headers
+    ) as response:
+        answered = await response.json()
+
+    assert answered["store"] is False
+    assert (await call(served, "GET", f"/v1/responses/{answered['id']}"))[0] == 404
+
+
+async def test_what_others_have_made_is_changed_by_administrators_only(
+    tmp_path: Path, provider: FakeProvider
+) -> None:
+    gateway = {"http": {"endpoints": ENDPOINTS}}
+    async with open_office(tmp_path, provider, sections={"gateway": gateway}) as office:
+        served, narrowed = office.served, {"x-opensoul-scopes": "operator.write"}
+        first = await respond(served)
+        body = {"items": [{"role": "user", "content": "x", "id": "msg_x"}]}
+        talk = (await call(served, "POST", "/v1/conversations", body))[1]["id"]
+        requests: list[tuple[str, str, object]] = [
+            ("DELETE", f"/v1/responses/{first['id']}", None),
+            ("POST", f"/v1/conversations/{talk}", {"metadata": {}}),
+            ("POST", f"/v1/conversations/{talk}/items", body),
+            ("DELETE", f"/v1/conversations/{talk}/items/msg_x", None),
+            ("DELETE", f"/v1/conversations/{talk}", None),
+        ]
+        for more, expected in [(narrowed, 403), ({}, 200)]:
+            for method, path, sent in requests:
+                async with served.client.request(
+                    method, path, json=sent, headers=office.headers("ada") | more
+                ) as response:
+                    assert response.status == expected, (method, path, await response.text())

@@ -36,6 +36,12 @@ def json_content(schema: Mapping[str, Any], **examples: object) -> dict[str, Any
     return {"application/json": media}
 
 
+def object_schema(optional: Mapping[str, Any], **required: Any) -> dict[str, Any]:
+    """The JSON Schema of an object, by those of its fields."""
+    needed = {"required": list(required)} if required else {}
+    return {"type": "object", **needed, "properties": {**required, **optional}}
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What a request may use: bytes of its body, seconds to send it, and seconds that a client may

@@ -8,6 +8,7 @@ compares their types.
 from .agents import (
     commands,
     knowledge,
+    model_server,
     native,
     python,
     python_agents,
@@ -45,7 +46,7 @@ from .persistence import (
     workspaces,
 )
 from .process import configure_logging, facts, lifecycle, log_bounds, readiness, stop_process
-from .providers import cooldowns, local, models, prepare, router
+from .providers import cooldowns, embedders, embeddings, local, models, prepare, router
 from .tooling import all_tools, builtin_tools, mcp, sandbox, session_tools, tool_service, toolbox
 
 __all__ = [
@@ -63,6 +64,8 @@ __all__ = [
     "cooldowns",
     "device_book",
     "devices",
+    "embedders",
+    "embeddings",
     "executor",
     "facts",
     "gateway",
@@ -80,6 +83,7 @@ __all__ = [
     "lock",
     "log_bounds",
     "mcp",
+    "model_server",
     "models",
     "native",
     "prepare",

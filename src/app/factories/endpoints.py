@@ -23,7 +23,10 @@ from ...adapters.transports.control.dependencies import Dependencies
 from ...adapters.transports.control.handshake import Facts
 from ...adapters.transports.control.plane import ControlPlane
 from ...adapters.transports.openai import chat as openai_chat
+from ...adapters.transports.openai import completions as openai_completions
 from ...adapters.transports.openai import conversations as openai_conversations
+from ...adapters.transports.openai import embeddings as openai_embeddings
+from ...adapters.transports.openai import models as openai_models
 from ...adapters.transports.openai import responses as openai_responses
 from ...domain.ports import (
     Clock,
@@ -37,6 +40,7 @@ from ...domain.ports import (
 from ...domain.services import (
     Approvals,
     Devices,
+    EmbeddingService,
     Gateway,
     Keys,
     Responses,
@@ -110,6 +114,7 @@ def transports(
     approvals: Approvals,
     responses: Responses,
     tool_service: ToolService,
+    embeddings: EmbeddingService,
     token_counts: TokenCounts,
     control: ControlPlane,
     readiness: Readiness,
@@ -122,7 +127,10 @@ def transports(
 ) -> list[Transport]:
     every: list[Transport] = []
     own = [
-        openai_chat.transport(gateway, approvals, web, started_at=clock()),
+        openai_chat.transport(gateway, approvals, web),
+        openai_completions.transport(gateway, approvals),
+        openai_embeddings.transport(embeddings),
+        openai_models.transport(gateway, started_at=clock()),
         anthropic.transport(gateway, approvals, token_counts, web),
         openai_responses.transport(gateway, approvals, responses, web, clock=clock),
         openai_conversations.transport(gateway, responses, clock=clock),

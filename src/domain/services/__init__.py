@@ -13,8 +13,10 @@ from .agent_sessions import (
 from .approvals import Approvals, may_decide
 from .chat_commands import CommandRunner
 from .devices import EXPIRY_SECONDS, Devices
+from .embeddings import Embedded, EmbeddingService
 from .gateway import MAX_RUNS_LISTED, Events, Following, Gateway
 from .keys import Keys, NewKey
+from .model_calls import ModelCalls
 from .quotas import Allowance, Allowances, Quotas
 from .responses import CONVERSATION, Responses, after, conversation_locked
 from .sessions import SessionService
@@ -40,11 +42,14 @@ __all__ = [
     "CommandRunner",
     "Devices",
     "DirectCall",
+    "Embedded",
+    "EmbeddingService",
     "Events",
     "Following",
     "Gateway",
     "Keys",
     "Measures",
+    "ModelCalls",
     "NewKey",
     "Outcome",
     "OutcomeStatus",

@@ -37,6 +37,8 @@ CONVERSATION = "conversation"
 _PATIENCE = 15.0
 """Seconds that the deletion of a session waits for the runs before it to end."""
 _MOST_SESSIONS = 1_000
+_PRUNED_AFTER = 100
+"""Responses after which the bound of all is looked at, besides from time to time."""
 _AT_ONCE = 500
 """Messages that are read at once."""
 _DELETED = "The response was deleted."
@@ -62,6 +64,7 @@ class Responses:
         self._queue = queue
         self._clock = clock
         self._new_id = new_id
+        self._kept = 0
         self._locked: set[str] = set()
         """Conversations for which a response is being begun."""
 
@@ -70,6 +73,9 @@ class Responses:
     async def keep(self, response: StoredResponse) -> None:
         """Keep a response of the principal that its Run was accepted for."""
         await self._book.put(response)
+        self._kept += 1
+        if not self._kept % _PRUNED_AFTER:
+            await self.prune()
 
     async def find(self, principal: Principal, response_id: str) -> StoredResponse:
         """Raises Forbidden, UnknownResponse."""
@@ -109,6 +115,13 @@ class Responses:
             found += (one.message for one in reversed(kept))
         return tuple(reversed(found))
 
+    async def deletable(self, principal: Principal, response_id: str) -> StoredResponse:
+        """The response, for its principal or an administrator. Raises Forbidden,
+        UnknownResponse."""
+        found = await self.find(principal, response_id)
+        _require_own(principal, found.principal_id)
+        return found
+
     async def forget(self, response: StoredResponse) -> None:
         """Delete the response; and the session that was made for it, where no other response is
         kept that could go on with it."""
@@ -143,20 +156,25 @@ class Responses:
             raise UnknownConversation(f"Conversation with id '{conversation_id[:100]}' not found.")
         return found
 
+    async def _own(self, principal: Principal, conversation_id: str) -> Conversation:
+        """The same for whoever may change it: its principal, and administrators."""
+        require(principal, Action.START_RUN)
+        found = await self.conversation(principal, conversation_id)
+        _require_own(principal, found.principal_id)
+        return found
+
     async def set_metadata(
         self, principal: Principal, conversation_id: str, metadata: Mapping[str, str]
     ) -> Conversation:
         """Raises Forbidden, UnknownConversation."""
-        require(principal, Action.START_RUN)
-        await self.conversation(principal, conversation_id)
+        await self._own(principal, conversation_id)
         await self._book.set_metadata(conversation_id, metadata)
         return await self.conversation(principal, conversation_id)
 
     async def end(self, principal: Principal, conversation_id: str) -> None:
         """Delete the conversation, its items and its sessions. Raises Forbidden,
         UnknownConversation."""
-        require(principal, Action.START_RUN)
-        await self.conversation(principal, conversation_id)
+        await self._own(principal, conversation_id)
         for response in await self._book.unsettled(conversation_id):
             await self._book.add(conversation_id, (), settles=response.id)
         await self._book.end(conversation_id)
@@ -170,8 +188,7 @@ class Responses:
     ) -> Sequence[Json]:
         """The items, which are in the conversation now. Raises Forbidden, UnknownConversation,
         InvalidRequest."""
-        require(principal, Action.START_RUN)
-        await self.conversation(principal, conversation_id)
+        await self._own(principal, conversation_id)
         count = await self._book.add(conversation_id, ())
         if count + len(items) > MAX_CONVERSATION_ITEMS:
             raise _too_many("items")
@@ -208,8 +225,7 @@ class Responses:
         self, principal: Principal, conversation_id: str, item_id: str
     ) -> Conversation:
         """Take an item out; returns the conversation. Raises Forbidden, UnknownConversation."""
-        require(principal, Action.START_RUN)
-        conversation = await self.conversation(principal, conversation_id)
+        conversation = await self._own(principal, conversation_id)
         if not await self._book.remove(conversation_id, item_id):
             raise _unknown_item(conversation_id, item_id)
         return conversation
@@ -261,6 +277,12 @@ def conversation_locked() -> ConversationLocked:
         "seconds.",
         param="conversation",
     )
+
+
+def _require_own(principal: Principal, owner: str) -> None:
+    """What is deleted or changed is what somebody has said. Raises Forbidden."""
+    if principal.id != owner:
+        require(principal, Action.CHANGE_SESSION)
 
 
 def _sees(principal: Principal, response: StoredResponse) -> bool:

@@ -72,7 +72,10 @@ def encode_step(step: Step) -> bytes:
             "handed": sorted(step.handed),
             "injected": dump_messages(step.injected),
             "usage": usage
-            and [usage.input, usage.output, usage.reasoning, usage.cached, usage.estimated],
+            and [
+                *(usage.input, usage.output, usage.reasoning, usage.cached, usage.estimated),
+                *((usage.cache_writes,) if usage.cache_writes else ()),
+            ],
             "model": step.model,
             "seconds": step.seconds,
             **({"state": step.state} if step.state else {}),

@@ -16,7 +16,14 @@ from .approvals import (
     without_decisions,
 )
 from .begin import BegunRun, begin_run, follow_run, run_request_of
-from .headers import BINDING_HEADERS, SESSION_HINT, ignored_names, session_key_in
+from .headers import (
+    ANSWER_HEADERS,
+    BINDING_HEADERS,
+    SESSION_HINT,
+    ignored_names,
+    model_in,
+    session_key_in,
+)
 from .parameters import Parameters, read_fields
 from .resuming import (
     RESUME_HEADERS,
@@ -30,6 +37,7 @@ from .resuming import (
 from .runs import EVENT_STREAM, Answer, Feed, RunFrames, collect, start_run, streamed
 
 __all__ = [
+    "ANSWER_HEADERS",
     "APPROVAL_HEADER",
     "BINDING_HEADERS",
     "EVENT_STREAM",
@@ -54,6 +62,7 @@ __all__ = [
     "follow_run",
     "idempotency_key_in",
     "ignored_names",
+    "model_in",
     "parameters",
     "question_for",
     "read_fields",

@@ -25,6 +25,7 @@ _STATUS: Mapping[type[GatewayError], int] = {
     errors.Forbidden: 403,
     errors.InvalidRequest: 400,
     errors.UnknownAgent: 404,
+    errors.UnknownModel: 404,
     errors.RateLimited: 429,
     errors.KeyReused: 409,
     errors.SessionBusy: 429,

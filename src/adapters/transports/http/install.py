@@ -204,7 +204,8 @@ def _answer(problem: Problem) -> Response:
     context.reported(problem)
     context.discarding = True
     request.body.clear()
-    if expects_anthropic(request.path):
+    versioned = b"anthropic-version" in context.headers
+    if expects_anthropic(request.path, versioned=versioned):
         context.response_headers["request-id"] = context.request_id
         return anthropic_answer(problem, context.request_id)
     return answer(problem)

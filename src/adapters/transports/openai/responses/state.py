@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import takewhile
 
 from .....domain.concurrency import off_loop
 from .....domain.errors import (
@@ -20,18 +21,26 @@ from .....domain.errors import (
 )
 from .....domain.responses import Json, StoredResponse
 from .....domain.runs import After, EventBatch, OnLeave, RunRecord, RunRequest, RunSpec, RunStatus
-from .....domain.services import CONVERSATION, Gateway, Responses, conversation_locked
+from .....domain.services import (
+    CONVERSATION,
+    Gateway,
+    Responses,
+    conversation_locked,
+    run_id_of_key,
+)
 from .....domain.sessions import Conversation, is_temporary
 from ...answering import (
     Answer,
     CurrentEvents,
     collect,
     events_of_turn,
+    idempotency_key_in,
     session_key_in,
 )
 from ...http.context import RequestContext
 from ...http.errors import problem_of
 from ..common import Extras
+from .frames import Frames
 from .items import kept_items, key_of_item
 from .objects import (
     Head,
@@ -164,18 +173,34 @@ class ResponseState:
         """The conversation is read from its items, and compared with the stored session as that of
         a client that sends all of it again."""
         await self.responses.conversation(context.principal, conversation_id)
+        again = await self._begun_before(context)
         for response in await self._settle(context, conversation_id):
+            if again is not None and response.id == again.id:
+                continue
             record = await self._record(context, response)
             # One that waits for an approval adds its items later; this request may decide.
             if record is None or record.status is not RunStatus.WAITING:
                 raise conversation_locked()
         before = await self.responses.all_items(context.principal, conversation_id)
+        if again is not None:  # It was asked before its own items were added.
+            own = {item["id"] for item in again.input}
+            before = tuple(takewhile(lambda item: item["id"] not in own, before))
         resolved: dict[str, object] = {str(item["id"]): item for item in before}
         unknown = {one: path for one, path in asked.references.items() if one not in resolved}
         if unknown:
             resolved |= await self._resolved(context, unknown)
         read = await _read_again(asked, before, resolved)
         return Prepared(read, conversation=conversation_id, resolved=resolved)
+
+    async def _begun_before(self, context: RequestContext) -> StoredResponse | None:
+        """The response that the request's Idempotency-Key stands for already."""
+        if (key := idempotency_key_in(context.headers)) is None:
+            return None
+        run_id = run_id_of_key(context.principal, key)
+        try:
+            return await self.responses.find(context.principal, response_id(run_id))
+        except UnknownResponse:
+            return None
 
     async def keep(
         self,
@@ -343,6 +368,16 @@ def head_of_stored(response: StoredResponse) -> Head:
 def extras_of(response: StoredResponse) -> Extras:
     """What its stream has besides OpenAI's own events."""
     return Extras(response.body.get("reasoning") is True, response.body.get("tools") is True)
+
+
+def frames_of(response: StoredResponse, *, clock: Callable[[], float]) -> Frames:
+    """What writes its stream. `clock`: Unix seconds."""
+    return Frames(
+        head_of_stored(response),
+        extras=extras_of(response),
+        clock=clock,
+        at_once=response.background,
+    )
 
 
 def _named_session(context: RequestContext, asked: ResponsesRequest) -> str | None:

@@ -28,7 +28,7 @@ from ...switches import RESPONSES_SWITCH, answer_limits
 from . import operations_of_stored as operations
 from .frames import Frames
 from .items import item_query, list_object, page_of
-from .state import ResponseState, extras_of, head_of_stored
+from .state import ResponseState, frames_of
 
 _MOST_DIGITS = 18
 _CANCEL_PATIENCE = 5.0
@@ -80,7 +80,7 @@ class _Endpoint:
 
     async def delete(self, response_id: str) -> Response:
         context = current()
-        response = await self._responses.find(context.principal, response_id)
+        response = await self._responses.deletable(context.principal, response_id)
         await self._stop(context, response)
         if response.conversation and not response.settled:
             await self._state.settle(context, response.conversation)
@@ -128,7 +128,7 @@ class _Endpoint:
         def ended_at() -> float:
             return run.ended_at or self._state.clock()
 
-        written = Frames(head_of_stored(response), extras=extras_of(response), clock=ended_at)
+        written = frames_of(response, clock=ended_at)
         frames = _Behind(written, after)
         patience = self._gateway.settings.chat.keepalive
         try:

@@ -26,7 +26,7 @@ from .frames import Frames
 from .objects import answer_object
 from .request import ResponsesRequest, param_of, read_request
 from .socket import Upgrades
-from .state import Prepared, ResponseState, extras_of, head_of_stored
+from .state import Prepared, ResponseState, extras_of, frames_of, head_of_stored
 
 PATH = "/v1/responses"
 
@@ -118,7 +118,7 @@ class _Endpoint:
 
     def frames(self, response: StoredResponse) -> Frames:
         """What writes the events of a response."""
-        return Frames(head_of_stored(response), extras=extras_of(response), clock=self._state.clock)
+        return frames_of(response, clock=self._state.clock)
 
     async def _begin(
         self, context: RequestContext, prepared: Prepared, extras: Extras
