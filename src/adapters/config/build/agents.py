@@ -37,7 +37,7 @@ from ..schema.agents import (
 from ..schema.tools import ToolsSection
 from .aliases import Aliases, NoSuchModel
 from .context import Context, build_context
-from .models import DEFAULT_MODEL, Models, build_directory
+from .models import DEFAULT_MODEL, Models, build_directory, build_embedding_models
 from .sandbox import build_sandbox, note_default_sandbox
 from .tools import build_tool_rules
 
@@ -54,8 +54,11 @@ _SUBAGENT_KEYS = {
 }
 
 
-def build_agents(building: Building) -> tuple[AgentDirectory, ModelDirectory]:
-    """The agents, only `main` if none is listed, and the directory of models."""
+def build_agents(
+    building: Building,
+) -> tuple[AgentDirectory, ModelDirectory, tuple[ModelTarget, ...]]:
+    """The agents, only `main` if none is listed, the directory of models, and the embedding
+    models."""
     models = Models(building, Aliases(building))
     found = _identified(building)
     default_id = _default(building, found)
@@ -68,8 +71,9 @@ def build_agents(building: Building) -> tuple[AgentDirectory, ModelDirectory]:
         for entry in entries
     ]
     note_default_sandbox(building)
+    embedding = build_embedding_models(models)
     models.note_the_rest()
-    return AgentDirectory(agents, default_id), build_directory(models, agents)
+    return AgentDirectory(agents, default_id), build_directory(models, agents), embedding
 
 
 @dataclass(frozen=True, slots=True)
