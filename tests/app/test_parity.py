@@ -394,7 +394,6 @@ FAILURES = [
         fail(400, {"error": {"message": "no such thing as Ada"}}),
         "The provider of fake/m refused the request: no such thing as Ada",
     ),
-    (fail(401), "The provider of fake/m refused the Gateway's credentials."),
     (
         cut("In "),
         "The provider of fake/m gave an unusable answer: its connection broke within the answer.",
@@ -404,7 +403,7 @@ FAILURES = [
 
 
 @each_entry_point
-@pytest.mark.parametrize(("failing", "error"), FAILURES, ids=["refused", "credentials", "cut"])
+@pytest.mark.parametrize(("failing", "error"), FAILURES, ids=["refused", "cut"])
 async def test_a_failure_of_the_provider(
     tmp_path: Path, entry_point: EntryPoint, failing: Behaviour, error: str
 ) -> None:
