@@ -45,11 +45,16 @@ run: .venv/.run model ## Start the Gateway with config/demo.json5 and a model on
 model:
 	@OPENSOUL_STATE_DIR="$(STATE)" exec $(BIN)/opensoul models fetch
 
-test: checks ## Run every check, and the tests of each behaviour, with coverage (JOBS=3).
+# Once in a new .venv and without coverage. Otherwise each process of the tests compiles the tests and
+# the libraries at the same time, under coverage. A failure shows when the tests are run.
+.venv/.compiled: .venv/.dev
+	@$(say) 'Compiling (pytest --collect-only)' && if $(BIN)/pytest -q --collect-only > /dev/null; then touch $@; fi
+
+test: checks .venv/.compiled ## Run every check, and the tests of each behaviour, with coverage (JOBS=3).
 	@$(say) 'Tests (pytest in $(JOBS) processes under coverage)' && $(BIN)/coverage erase && $(TESTS) $(ARGS)
 	@$(say) 'Coverage by branch (coverage combine, coverage report)' && $(BIN)/coverage combine --quiet && $(BIN)/coverage report
 
-test-all: checks ## Run `make test` and the tests marked e2e (whole programs) and slow (floods, many kills).
+test-all: checks .venv/.compiled ## Run `make test` and the tests marked e2e (whole programs) and slow (floods, many kills).
 	@$(say) 'Tests, e2e too (pytest in $(JOBS) processes under coverage)' && $(BIN)/coverage erase && $(TESTS) -m 'not slow' --hypothesis-profile=thorough $(ARGS)
 	@$(say) 'Slow tests, one at a time' && $(BIN)/coverage run -m pytest -ra -m slow
 	@$(say) 'Coverage by branch (coverage combine, coverage report)' && $(BIN)/coverage combine --quiet && $(BIN)/coverage report

@@ -34,6 +34,7 @@ from ..adapters.tools import BuiltinTools, SchemaValidator, SessionTools, schema
 from ..adapters.transports import Transport
 from ..adapters.transports.control.handshake import Facts
 from ..adapters.transports.control.plane import ControlPlane
+from ..adapters.transports.model_server import ModelServer
 from ..adapters.web import GuardedClient
 from ..domain.execution import Executor, Generations, ModelRouter, SystemPrompts, TurnLoop
 from ..domain.models import Cooldowns
@@ -50,6 +51,7 @@ from ..domain.ports import (
     Limits,
     ModelClient,
     NewId,
+    ResponseBook,
     RunEvents,
     RunQueue,
     RunSignals,
@@ -70,6 +72,7 @@ from ..domain.services import (
     Gateway,
     Keys,
     Quotas,
+    Responses,
     SessionService,
     TokenCounts,
     ToolService,
@@ -116,6 +119,7 @@ class Container(DeclarativeContainer):
     store: Provider[SessionStore] = Singleton(making.store, settings, clock, monotonic)
     catalog: Provider[SessionCatalog] = Singleton(making.catalog, store)
     stored_approvals: Provider[ApprovalBook] = Singleton(making.stored_approvals, store)
+    stored_responses: Provider[ResponseBook] = Singleton(making.stored_responses, store)
     device_book: Provider[DeviceBook] = Singleton(making.device_book, settings, locations)
     key_book: Provider[KeyBook] = Singleton(making.key_book, settings, locations)
     lock: Provider[Lock] = Singleton(making.lock, locations, settings)
@@ -136,6 +140,9 @@ class Container(DeclarativeContainer):
         making.approvals, stored_approvals, queue, signals, run_events, clock
     )
     approval_book: Provider[ApprovalBook] = Singleton(making.approval_book, approvals)
+    responses: Provider[Responses] = Singleton(
+        making.responses, stored_responses, settings, catalog, queue, clock, new_id
+    )
 
     # Models and runners.
     openai: Provider[ModelClient] = Singleton(OpenAICompletions)
@@ -185,7 +192,10 @@ class Container(DeclarativeContainer):
         monotonic,
     )
     echo: Provider[AgentRunner] = Singleton(EchoRunner)
-    python_agents: Provider[PythonAgents] = Singleton(making.python_agents, find_plugins)
+    model_server: Provider[ModelServer] = Singleton(making.model_server, router, settings, web)
+    python_agents: Provider[PythonAgents] = Singleton(
+        making.python_agents, find_plugins, model_server
+    )
     python: Provider[AgentRunner] = Singleton(
         making.python, python_agents, approval_book, compile_schema, clock
     )
@@ -280,6 +290,7 @@ class Container(DeclarativeContainer):
         making.transports,
         gateway,
         approvals,
+        responses,
         tool_service,
         embeddings,
         token_counts,
@@ -305,6 +316,7 @@ class Container(DeclarativeContainer):
         key_book,
         quotas,
         approvals,
+        responses,
         control,
         models,
         embedders,
@@ -312,6 +324,7 @@ class Container(DeclarativeContainer):
         tool_service,
         prepare,
         python_agents,
+        model_server,
         readiness,
         supervisor,
         configure_logging,

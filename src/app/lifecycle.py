@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from ..adapters.python_agents import PythonAgents
 from ..adapters.transports import Transport
 from ..adapters.transports.control.broadcast import HEALTH_SECONDS, TICK_SECONDS
+from ..adapters.transports.model_server import ModelServer
 from ..domain.errors import ModelFailed, StoreFailed
 from ..domain.execution import Executor
 from ..domain.models import ModelTarget
@@ -31,6 +32,7 @@ from ..domain.services import (
     Gateway,
     Keys,
     Quotas,
+    Responses,
     ToolService,
 )
 from ..domain.settings import LoggingSettings, Settings
@@ -95,6 +97,7 @@ class Lifecycle:
         key_book: KeyBook,
         quotas: Quotas,
         approvals: Approvals,
+        responses: Responses,
         control: Control,
         models: Mapping[str, ModelClient],
         embedders: Mapping[str, Embedder],
@@ -102,6 +105,7 @@ class Lifecycle:
         tools: ToolService,
         prepare: Mapping[str, Prepare],
         python_agents: PythonAgents,
+        model_server: ModelServer,
         readiness: Readiness,
         supervisor: Supervisor,
         configure_logging: ConfigureLogging,
@@ -120,6 +124,7 @@ class Lifecycle:
         self._key_book = key_book
         self._quotas = quotas
         self._approvals = approvals
+        self._responses = responses
         self._control = control
         self._models = models
         self._embedders = embedders
@@ -127,6 +132,7 @@ class Lifecycle:
         self._tools = tools
         self._prepare = prepare
         self._python_agents = python_agents
+        self._model_server = model_server
         self._readiness = readiness
         self._supervisor = supervisor
         self._configure_logging = configure_logging
@@ -195,6 +201,7 @@ class Lifecycle:
             for embedder in self._embedders.values():
                 stack.push_async_callback(embedder.close)
             stack.push_async_callback(self._toolbox.close)
+            stack.push_async_callback(self._model_server.close)
             stack.push_async_callback(self._python_agents.close)
             self._begin_tasks()
             stack.push_async_callback(self._end_tasks)
@@ -265,10 +272,17 @@ class Lifecycle:
         await self._supervisor.close()
 
     async def _prune(self) -> None:
-        """Delete the sessions of stateless requests once their time is over, or they are too
-        much."""
+        """Delete the sessions of stateless requests, and stored responses, once their time is over,
+        or they are too much."""
         sessions = self._settings().sessions
         await self._prune_beyond(sessions.one_off_retention, sessions.one_off_max_bytes)
+        try:
+            deleted = await self._responses.prune()
+        except StoreFailed as error:
+            logger.warning("responses not deleted", extra={"reason": error.message})
+        else:
+            if deleted:
+                logger.info("responses deleted", extra={"responses": deleted})
 
     async def _prune_beyond(self, keep: float | None, max_bytes: int | None) -> None:
         try:

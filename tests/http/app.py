@@ -16,7 +16,7 @@ from quart import Quart
 
 from opensoul.adapters.persistence.common.live_logs import Bounds
 from opensoul.adapters.persistence.common.no_catalog import NoCatalog
-from opensoul.adapters.persistence.memory import MemoryApprovals, MemoryLimits
+from opensoul.adapters.persistence.memory import MemoryApprovals, MemoryLimits, MemoryResponses
 from opensoul.adapters.persistence.memory.run_events import MemoryRunEvents
 from opensoul.adapters.persistence.memory.store import MemoryStore
 from opensoul.adapters.persistence.queue import Lanes, LocalQueue
@@ -27,6 +27,7 @@ from opensoul.adapters.transports import runs as runs_http
 from opensoul.adapters.transports.http import install
 from opensoul.adapters.transports.openai import chat as openai_chat
 from opensoul.adapters.transports.openai import completions as openai_completions
+from opensoul.adapters.transports.openai import conversations as openai_conversations
 from opensoul.adapters.transports.openai import embeddings as openai_embeddings
 from opensoul.adapters.transports.openai import models as openai_models
 from opensoul.adapters.transports.openai import responses as openai_responses
@@ -55,7 +56,7 @@ from opensoul.domain.models.embeddings import EmbeddingRequest, Embeddings
 from opensoul.domain.runs.events import RunEvent
 from opensoul.domain.runs.records import RunRecord
 from opensoul.domain.runs.spec import RunRequest, RunSpec
-from opensoul.domain.services import Approvals, EmbeddingService, TokenCounts
+from opensoul.domain.services import Approvals, EmbeddingService, Responses, TokenCounts
 from opensoul.domain.services.access import Access
 from opensoul.domain.services.gateway import Gateway
 from opensoul.domain.settings import (
@@ -251,6 +252,14 @@ class Harness:
             clock=time.time,
             new_id=new_id,
         )
+        self.responses = Responses(
+            book=MemoryResponses(),
+            settings=lambda: self.settings,
+            catalog=NoCatalog(),
+            queue=self.queue,
+            clock=time.time,
+            new_id=new_id,
+        )
         self.transports: tuple[Transport, ...] = (
             openai_chat.transport(self.gateway, self.approvals, GuardedClient()),
             openai_models.transport(self.gateway, started_at=STARTED_AT),
@@ -265,8 +274,9 @@ class Harness:
                 GuardedClient(),
             ),
             openai_responses.transport(
-                self.gateway, self.approvals, GuardedClient(), clock=time.time
+                self.gateway, self.approvals, self.responses, GuardedClient(), clock=time.time
             ),
+            openai_conversations.transport(self.gateway, self.responses, clock=time.time),
             runs_http.transport(self.gateway),
             health.transport(self.check),
             openapi.transport(lambda: RouteTable(self.transports)),

@@ -8,6 +8,7 @@ compares their types.
 from .agents import (
     commands,
     knowledge,
+    model_server,
     native,
     python,
     python_agents,
@@ -27,6 +28,7 @@ from .execution import (
     lanes,
     local_queue,
     queue,
+    responses,
     session_service,
     signals,
     token_counts,
@@ -40,6 +42,7 @@ from .persistence import (
     run_log,
     store,
     stored_approvals,
+    stored_responses,
     workspaces,
 )
 from .process import configure_logging, facts, lifecycle, log_bounds, readiness, stop_process
@@ -80,6 +83,7 @@ __all__ = [
     "lock",
     "log_bounds",
     "mcp",
+    "model_server",
     "models",
     "native",
     "prepare",
@@ -88,6 +92,7 @@ __all__ = [
     "queue",
     "quotas",
     "readiness",
+    "responses",
     "router",
     "run_events",
     "run_log",
@@ -101,6 +106,7 @@ __all__ = [
     "stop_process",
     "store",
     "stored_approvals",
+    "stored_responses",
     "system_prompts",
     "token_counts",
     "token_file",

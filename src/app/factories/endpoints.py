@@ -24,6 +24,7 @@ from ...adapters.transports.control.handshake import Facts
 from ...adapters.transports.control.plane import ControlPlane
 from ...adapters.transports.openai import chat as openai_chat
 from ...adapters.transports.openai import completions as openai_completions
+from ...adapters.transports.openai import conversations as openai_conversations
 from ...adapters.transports.openai import embeddings as openai_embeddings
 from ...adapters.transports.openai import models as openai_models
 from ...adapters.transports.openai import responses as openai_responses
@@ -42,6 +43,7 @@ from ...domain.services import (
     EmbeddingService,
     Gateway,
     Keys,
+    Responses,
     SessionService,
     TokenCounts,
     ToolService,
@@ -110,6 +112,7 @@ def control(
 def transports(
     gateway: Gateway,
     approvals: Approvals,
+    responses: Responses,
     tool_service: ToolService,
     embeddings: EmbeddingService,
     token_counts: TokenCounts,
@@ -129,7 +132,8 @@ def transports(
         openai_embeddings.transport(embeddings),
         openai_models.transport(gateway, started_at=clock()),
         anthropic.transport(gateway, approvals, token_counts, web),
-        openai_responses.transport(gateway, approvals, web, clock=clock),
+        openai_responses.transport(gateway, approvals, responses, web, clock=clock),
+        openai_conversations.transport(gateway, responses, clock=clock),
         runs_http.transport(gateway),
         a2a.transport(gateway, approvals, web),
         approvals_http.transport(approvals),

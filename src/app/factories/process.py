@@ -13,6 +13,7 @@ from ...adapters.python_agents import PythonAgents
 from ...adapters.system.logging import LogBounds, LogRing, configure
 from ...adapters.transports.control.handshake import Facts
 from ...adapters.transports.control.plane import ControlPlane
+from ...adapters.transports.model_server import ModelServer
 from ...domain.execution import Executor
 from ...domain.ports import (
     Clock,
@@ -24,7 +25,7 @@ from ...domain.ports import (
     SessionStore,
     Toolbox,
 )
-from ...domain.services import Approvals, Devices, Gateway, Keys, Quotas, ToolService
+from ...domain.services import Approvals, Devices, Gateway, Keys, Quotas, Responses, ToolService
 from ..lifecycle import Lifecycle, Lock, Prepare
 from ..readiness import Readiness
 from ..reloads import ConfigureLogging, Reloads
@@ -73,6 +74,7 @@ def lifecycle(
     key_book: KeyBook,
     quotas: Quotas,
     approvals: Approvals,
+    responses: Responses,
     control: ControlPlane,
     models: Mapping[str, ModelClient],
     embedders: Mapping[str, Embedder],
@@ -80,6 +82,7 @@ def lifecycle(
     tool_service: ToolService,
     prepare: Mapping[str, Prepare],
     python_agents: PythonAgents,
+    model_server: ModelServer,
     readiness: Readiness,
     supervisor: Supervisor,
     configure_logging: ConfigureLogging,
@@ -99,6 +102,7 @@ def lifecycle(
         key_book=key_book,
         quotas=quotas,
         approvals=approvals,
+        responses=responses,
         control=control,
         models=models,
         embedders=embedders,
@@ -106,6 +110,7 @@ def lifecycle(
         tools=tool_service,
         prepare=prepare,
         python_agents=python_agents,
+        model_server=model_server,
         readiness=readiness,
         supervisor=supervisor,
         configure_logging=configure_logging,

@@ -6,6 +6,7 @@ from .clock import Clock, NewId
 from .configuration import ConfigFile
 from .knowledge import KnowledgeSource
 from .models import Embedder, ModelClient
+from .responses import ResponseBook
 from .runners import NOTHING_SAID, AgentRunner, Archive, Commit, RunContext, Spent
 from .runs import RunEvents, RunQueue, RunSignals, Worker
 from .sandbox import Sandbox
@@ -33,6 +34,7 @@ __all__ = [
     "ModelClient",
     "NewId",
     "OpenTurn",
+    "ResponseBook",
     "RunContext",
     "RunEvents",
     "RunQueue",

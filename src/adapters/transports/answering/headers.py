@@ -88,6 +88,8 @@ def conversation_in(headers: Headers, settings: BindSettings) -> Conversation | 
 def session_headers(run: RunSpec, run_request: RunRequest) -> dict[str, str]:
     """The headers of an answer that say how the session of its run was found."""
     by = _BOUND_BY[run.bound_by]
+    if run_request.after is not None:
+        by = "previous_response_id"
     if run.bound_by is BoundBy.CONVERSATION and run_request.conversation is not None:
         by = run_request.conversation.source
     found = {"x-opensoul-session-bound-by": by}

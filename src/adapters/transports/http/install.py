@@ -96,7 +96,9 @@ def _serve(app: Quart, transport: Transport) -> None:
         return
     # The rules name no method: with GET, which Quart would put in, plain HTTP would get
     # a 405 that allows GET where there is nothing at all.
-    for number, rule in enumerate(("/", "/<path:path>")):
+    everywhere = ("/", "/<path:path>")
+    rules = (transport.upgrade_path,) if transport.upgrade_path else everywhere
+    for number, rule in enumerate(rules):
         endpoint = f"{transport.name}-upgrade-{number}"
         app.url_map.add(app.url_rule_class(rule, endpoint=endpoint, websocket=True))
         # Quart takes None, too: the connection was upgraded, and has ended.
