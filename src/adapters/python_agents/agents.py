@@ -16,6 +16,7 @@ from ...domain.errors import AgentFailed
 from .errors import TargetInvalid
 from .functions import stream
 from .loading import load
+from .models import ModelAccess, provided
 from .processes import ProcessHost
 from .recognition import Find, Frameworks, described
 from .runs import AgentEvent, AgentRun
@@ -173,6 +174,8 @@ class _Entry:
     running: int = 0
     retired: bool = False
     described: str = ""
+    access: tuple[str, str] | None = None
+    """The URL of the Gateway's models, and the agent's key for them."""
     problem: TargetInvalid | None = field(default=None)
 
     @property
@@ -189,8 +192,9 @@ class _Entry:
 class PythonAgents:
     """Loads agents in the background and streams their runs."""
 
-    def __init__(self, find: Find) -> None:
+    def __init__(self, find: Find, models: ModelAccess | None = None) -> None:
         self._frameworks = Frameworks(find)
+        self._models = models
         self._threads = Threads()
         self._entries: dict[str, _Entry] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -230,7 +234,13 @@ class PythonAgents:
                 raise AgentFailed(
                     f"The agent `{agent.id}` cannot be loaded; the Gateway's log says why."
                 )
-            async with aclosing(entry.host.stream(run)) as batches:
+            # The tasks and threads of the run begin with its first event.
+            with provided(entry.access):
+                batches = entry.host.stream(run)
+                first = await anext(batches, None)
+            async with aclosing(batches):
+                if first is not None:
+                    yield first
                 async for batch in batches:
                     yield batch
         finally:
@@ -261,8 +271,7 @@ class PythonAgents:
         return entry
 
     def _begin(self, agent_id: str, target: PythonTarget) -> _Entry:
-        host = self._host(target)
-        entry = _Entry(agent_id, target, host)
+        entry = _Entry(agent_id, target, self._host(target))
         entry.loading = asyncio.create_task(self._load(entry), name=f"load agent {agent_id}")
         return entry
 
@@ -276,9 +285,17 @@ class PythonAgents:
     async def _load(self, entry: _Entry) -> str:
         extra = {"agent": entry.agent_id, "target": entry.target.target}
         try:
-            entry.described = await entry.host.load()
+            if self._models is not None:
+                entry.access = await self._models.start(), self._models.key_of(entry.agent_id)
+            with provided(entry.access):
+                entry.described = await entry.host.load()
         except TargetInvalid as error:
             entry.problem = error
+            logger.exception("an agent cannot be loaded", extra=extra)
+            return ""
+        except Exception as error:
+            # The outermost handler of the task: runs of the agent would wait for ever.
+            entry.problem = TargetInvalid(f"{type(error).__name__}: {error}")
             logger.exception("an agent cannot be loaded", extra=extra)
             return ""
         logger.info("an agent is loaded: %s", entry.described, extra=extra)
