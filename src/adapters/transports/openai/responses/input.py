@@ -87,7 +87,7 @@ _ITEM_SCHEMAS: Sequence[Mapping[str, Any]] = (
         "type": "object",
         "title": "reasoning",
         "required": ["type"],
-        "properties": {"type": {"const": "reasoning"}, "summary": {"type": "array"}},
+        "properties": {"type": {"const": "reasoning"}, "summary": {"type": ["array", "null"]}},
     },
     {
         "type": "object",

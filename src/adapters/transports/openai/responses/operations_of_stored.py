@@ -103,7 +103,7 @@ def compact() -> Mapping[str, Any]:
         "type": "object",
         "properties": {
             "model": nullable,
-            "input": {"anyOf": [INPUT_SCHEMA, {"type": "null"}]},
+            "input": INPUT_SCHEMA,
             "instructions": nullable,
             "previous_response_id": nullable,
         },
