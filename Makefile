@@ -24,6 +24,11 @@ ifneq ($(shell [ "`cat .venv/.place 2>/dev/null`" = "`pwd -P`" ] && $(BIN)/pytho
 .PHONY: .venv/.run .venv/.dev
 endif
 
+# Once in a new .venv and without coverage. Otherwise each process of the tests compiles the tests and
+# the libraries at the same time, under coverage. A failure shows when the tests are run.
+COMPILED := .venv/.compiled
+COMPILE := [ -e $(COMPILED) ] || { $(BIN)/pytest -q --collect-only > /dev/null && touch $(COMPILED); }
+
 say = printf '\n== %s\n'
 
 help: ## List what can be made.
@@ -45,16 +50,11 @@ run: .venv/.run model ## Start the Gateway with config/demo.json5 and a model on
 model:
 	@OPENSOUL_STATE_DIR="$(STATE)" exec $(BIN)/opensoul models fetch
 
-# Once in a new .venv and without coverage. Otherwise each process of the tests compiles the tests and
-# the libraries at the same time, under coverage. A failure shows when the tests are run.
-.venv/.compiled: .venv/.dev
-	@$(say) 'Compiling (pytest --collect-only)' && if $(BIN)/pytest -q --collect-only > /dev/null; then touch $@; fi
-
-test: checks .venv/.compiled ## Run every check, and the tests of each behaviour, with coverage (JOBS=3).
+test: checks ## Run every check, and the tests of each behaviour, with coverage (JOBS=3).
 	@$(say) 'Tests (pytest in $(JOBS) processes under coverage)' && $(BIN)/coverage erase && $(TESTS) $(ARGS)
 	@$(say) 'Coverage by branch (coverage combine, coverage report)' && $(BIN)/coverage combine --quiet && $(BIN)/coverage report
 
-test-all: checks .venv/.compiled ## Run `make test` and the tests marked e2e (whole programs) and slow (floods, many kills).
+test-all: checks ## Run `make test` and the tests marked e2e (whole programs) and slow (floods, many kills).
 	@$(say) 'Tests, e2e too (pytest in $(JOBS) processes under coverage)' && $(BIN)/coverage erase && $(TESTS) -m 'not slow' --hypothesis-profile=thorough $(ARGS)
 	@$(say) 'Slow tests, one at a time' && $(BIN)/coverage run -m pytest -ra -m slow
 	@$(say) 'Coverage by branch (coverage combine, coverage report)' && $(BIN)/coverage combine --quiet && $(BIN)/coverage report
@@ -62,7 +62,8 @@ test-all: checks .venv/.compiled ## Run `make test` and the tests marked e2e (wh
 checks: .venv/.dev
 	@$(say) 'Formatting (ruff format --check .)' && $(BIN)/ruff format --check .
 	@$(say) 'Lint (ruff check .)' && $(BIN)/ruff check .
-	@$(say) 'Types (mypy)' && $(BIN)/mypy
+	@$(say) 'Types (mypy), and compiling the tests in a new .venv'; { $(COMPILE); } & \
+	    $(BIN)/mypy; code=$$?; wait; exit $$code
 	@$(say) 'Architecture contracts (lint-imports)' && $(BIN)/lint-imports
 	@$(say) 'The hot path against its baseline (python -m bench.guard)' && $(BIN)/python -m bench.guard
 	@$(say) 'The local model (opensoul models fetch)' && $(MAKE) --no-print-directory model

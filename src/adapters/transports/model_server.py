@@ -39,7 +39,8 @@ from ...domain.runs import (
 )
 from ...domain.services import ModelCalls
 from .answering import Answer
-from .http.errors import INTERNAL_ERROR, Problem, problem_of
+from .http import Problem
+from .http.errors import INTERNAL_ERROR, problem_of
 from .http.json_text import dumps, read_bounded
 from .media import MediaReader
 from .openai.chat import ChatRequest, Frames, Head, completion, read_request
