@@ -7,6 +7,7 @@ and the names of models are those of the configuration.
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import logging
 import secrets
@@ -59,24 +60,21 @@ class ModelServer:
         self._settings = settings
         self._secret = secrets.token_bytes(32)
         self._runner: web.AppRunner | None = None
-        self._url = ""
+        self._starting = asyncio.Lock()
 
     async def start(self) -> str:
         """Serve, and return the base URL for OpenAI's clients. Raises OSError."""
-        if self._runner is None:
-            app = web.Application(client_max_size=self._settings().chat.max_body_bytes)
-            app.router.add_post("/v1/chat/completions", self._answer)
-            # A client that leaves cancels its handler, and that closes the provider's connection.
-            runner = web.AppRunner(
-                app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0
-            )
-            await runner.setup()
-            site = web.TCPSite(runner, _HOST, 0)
-            await site.start()
-            self._runner = runner
-            port = runner.addresses[0][1]
-            self._url = f"http://{_HOST}:{port}/v1"
-        return self._url
+        async with self._starting:
+            if self._runner is None:
+                app = web.Application(client_max_size=self._settings().chat.max_body_bytes)
+                app.router.add_post("/v1/chat/completions", self._answer)
+                # A client that leaves cancels its handler, which closes the provider's connection.
+                self._runner = runner = web.AppRunner(
+                    app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0
+                )
+                await runner.setup()
+                await web.TCPSite(runner, _HOST, 0).start()
+            return f"http://{_HOST}:{self._runner.addresses[0][1]}/v1"
 
     async def close(self) -> None:
         """Stop serving."""

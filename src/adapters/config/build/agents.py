@@ -42,7 +42,6 @@ from .sandbox import build_sandbox, note_default_sandbox
 from .tools import build_tool_rules
 
 PYTHON_RUNNER = "python"
-_TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 _ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _DEFAULTS = ("agents", "defaults", "model")
 _SUBAGENT_KEYS = {
@@ -331,6 +330,12 @@ def _check_runner(building: Building, entry: AgentSettings, where: KeyPath) -> N
         building.report(f"{message}Runners: {listing(sorted(known))}", *where, "runner")
 
 
+def _is_target(text: str) -> bool:
+    module, colon, attribute = text.partition(":")
+    names = (*module.split("."), *attribute.split("."))
+    return bool(colon) and all(name.isidentifier() for name in names)
+
+
 def _python(building: Building, entry: AgentSettings, where: KeyPath) -> PythonTarget | None:
     runner = entry.runner
     if runner.use != PYTHON_RUNNER:
@@ -341,7 +346,7 @@ def _python(building: Building, entry: AgentSettings, where: KeyPath) -> PythonT
     if runner.target is None:
         message = "is missing; it names the agent, such as `my_package.agents:support`"
         building.report(message, *where, "target")
-    elif not _TARGET.fullmatch(runner.target):
+    elif not _is_target(runner.target):
         message = "must be `module:attribute`, such as `my_package.agents:support`"
         building.report(message, *where, "target")
     isolation = Isolation(runner.isolation)
