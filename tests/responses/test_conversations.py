@@ -300,7 +300,7 @@ async def test_a_repeated_request_gets_the_response_that_it_has_begun(
     first = asyncio.create_task(repeated())
     await provider.arrival()
     if background:  # Its run goes on still.
-        assert await repeated() == await first
+        assert await first == await repeated()
     gate.set()
 
     assert await first == await repeated()
