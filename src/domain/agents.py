@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -13,6 +14,8 @@ from .models import ModelTarget
 from .tools import SandboxPolicy, ToolPolicy
 
 DEFAULT_AGENT_ID = "main"
+TARGET_SYNTAX = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+"""`module:attribute`, each with dots."""
 DEFAULT_RESULT_CHARS = 40_000
 
 

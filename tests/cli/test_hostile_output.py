@@ -79,6 +79,7 @@ SERVER = {"name": EVIL, "state": EVIL, "problem": EVIL, "tools": [EVIL]}
 STATUS = {
     **ANSWER,
     "mcp": {"servers": [SERVER]},
+    "pythonAgents": [{"agentId": EVIL, "state": EVIL, "problem": EVIL}],
     "sandboxes": [{"agentId": EVIL, "mode": EVIL}, {"agentId": EVIL, "problem": EVIL}],
     "sessions": {"recent": [ROW], "defaults": ROW, "count": EVIL},
     "runs": ROW,
@@ -125,7 +126,9 @@ WIRE = {
 }
 """Every command that prints what a Gateway answers, with arguments."""
 LOCAL = {
+    "agents check": (EVIL,),
     "agents list": (),
+    "agents new": (EVIL,),
     "agents prompt": (EVIL,),
     "agents tools": (EVIL,),
     "config check": (),

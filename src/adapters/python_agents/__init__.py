@@ -2,21 +2,25 @@
 
 from .agents import PythonAgents, PythonAgentState, Status
 from .errors import TargetInvalid
-from .recognition import GROUP, Framework
+from .inspection import Inspection, inspected
+from .recognition import GROUP, PLAIN, Framework
 from .runner import PythonRunner
 from .runs import AgentEvent, AgentEvents, AgentRun, ApprovalsAsked, Resumption
 
 __all__ = [
     "GROUP",
+    "PLAIN",
     "AgentEvent",
     "AgentEvents",
     "AgentRun",
     "ApprovalsAsked",
     "Framework",
+    "Inspection",
     "PythonAgentState",
     "PythonAgents",
     "PythonRunner",
     "Resumption",
     "Status",
     "TargetInvalid",
+    "inspected",
 ]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import os
+import traceback
+
 from ...domain.errors import AgentFailed, FailureKind, GatewayError, ModelFailed
 
 _KINDS = {
@@ -17,6 +21,8 @@ _UNREACHABLE = frozenset(
 )
 _CUT = frozenset({"RemoteProtocolError", "IncompleteRead", "ServerDisconnectedError"})
 _MOST_CAUSES = 16
+_IMPORTLIB = os.path.dirname(importlib.__file__)
+_OURS = os.path.dirname(__file__)
 
 
 class TargetInvalid(Exception):
@@ -37,6 +43,19 @@ class RemoteFailure(Exception):
 
 class UserCodeExited(Exception):
     """The code of an agent raised SystemExit or another exception that ends programs."""
+
+
+def traceback_of(error: BaseException) -> str:
+    """The traceback of an error, without the frames of the Gateway and of Python's import."""
+    found = traceback.TracebackException.from_exception(error)
+    shown = [frame for frame in found.stack if not _is_machinery(frame.filename)]
+    found.stack[:] = shown
+    return "".join(found.format())
+
+
+def _is_machinery(file: str) -> bool:
+    folder = os.path.dirname(file)
+    return file.startswith("<frozen importlib") or folder in (_OURS, _IMPORTLIB)
 
 
 def failure_of(error: BaseException, agent_id: str) -> GatewayError:

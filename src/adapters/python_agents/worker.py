@@ -19,7 +19,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from ...domain.agents import PythonTarget
-from .errors import TargetInvalid, UserCodeExited, failure_kind
+from .errors import TargetInvalid, UserCodeExited, failure_kind, traceback_of
 from .functions import stream
 from .loading import load
 from .recognition import Frameworks, described
@@ -64,8 +64,11 @@ class _Worker:
             await self._thread.call(self._load(target))
         except TargetInvalid as error:
             cause = error.__cause__
-            details = "" if cause is None else "".join(traceback.format_exception(cause))
+            details = "" if cause is None else traceback_of(cause)
             self._send(op="invalid", message=error.message, details=details)
+        except Exception as error:  # A framework's adapter, or an attribute of the module.
+            message = f"The agent cannot be loaded: {type(error).__name__}: {error}"
+            self._send(op="invalid", message=message, details=traceback_of(error))
         else:
             self._send(op="loaded", what=self._what)
 

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from ....domain.agents import (
     DEFAULT_AGENT_ID,
     DEFAULT_RESULT_CHARS,
+    TARGET_SYNTAX,
     Agent,
     AgentDirectory,
     Isolation,
@@ -42,7 +43,6 @@ from .sandbox import build_sandbox, note_default_sandbox
 from .tools import build_tool_rules
 
 PYTHON_RUNNER = "python"
-_TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 _ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _DEFAULTS = ("agents", "defaults", "model")
 _SUBAGENT_KEYS = {
@@ -337,7 +337,7 @@ def _python(building: Building, entry: AgentSettings, where: KeyPath) -> PythonT
     if runner.target is None:
         message = "is missing; it names the agent, such as `my_package.agents:support`"
         building.report(message, *where, "target")
-    elif not _TARGET.fullmatch(runner.target):
+    elif not TARGET_SYNTAX.fullmatch(runner.target):
         message = "must be `module:attribute`, such as `my_package.agents:support`"
         building.report(message, *where, "target")
     isolation = Isolation(runner.isolation)
