@@ -136,6 +136,7 @@ LOCAL = {
     "config set": ("agents.list[0].name", EVIL),
     "config show": (),
     "config unset": (f'agents["{EVIL}"]',),
+    "dev": (EVIL,),
     "doctor": (),
     "gateway run": (),
     "gateway status": ("--timeout", "1"),

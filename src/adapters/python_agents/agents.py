@@ -13,7 +13,7 @@ from typing import Protocol
 
 from ...domain.agents import Agent, Isolation, PythonTarget
 from ...domain.errors import AgentFailed
-from .errors import TargetInvalid
+from .errors import TargetInvalid, own_frames
 from .functions import stream
 from .loading import load
 from .processes import ProcessHost
@@ -281,14 +281,14 @@ class PythonAgents:
         try:
             entry.described = await entry.host.load()
         except TargetInvalid as error:
-            entry.problem = error
-            logger.exception("an agent cannot be loaded", extra=extra)
-            return ""
+            entry.problem, cause = error, error.__cause__
         except Exception as error:  # A framework's adapter, or an attribute of the module.
-            entry.problem = TargetInvalid(
-                f"The agent cannot be loaded: {type(error).__name__}: {error}"
-            )
-            logger.exception("an agent cannot be loaded", extra=extra)
+            what = f"The agent cannot be loaded: {type(error).__name__}: {error}"
+            entry.problem, cause = TargetInvalid(what), error
+        if entry.problem is not None:
+            shown = None if cause is None else own_frames(cause)
+            message = "an agent cannot be loaded: %s"
+            logger.error(message, entry.problem.message, exc_info=shown, extra=extra)
             return ""
         logger.info("an agent is loaded: %s", entry.described, extra=extra)
         return entry.described

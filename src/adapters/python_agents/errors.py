@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
 import importlib
 import os
-import traceback
+from types import TracebackType
 
 from ...domain.errors import AgentFailed, FailureKind, GatewayError, ModelFailed
 
@@ -21,8 +23,11 @@ _UNREACHABLE = frozenset(
 )
 _CUT = frozenset({"RemoteProtocolError", "IncompleteRead", "ServerDisconnectedError"})
 _MOST_CAUSES = 16
-_IMPORTLIB = os.path.dirname(importlib.__file__)
-_OURS = os.path.dirname(__file__)
+_MACHINERY = frozenset(
+    os.path.dirname(file)
+    for file in (__file__, importlib.__file__, asyncio.__file__, concurrent.futures.__file__)
+)
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 
 class TargetInvalid(Exception):
@@ -45,17 +50,19 @@ class UserCodeExited(Exception):
     """The code of an agent raised SystemExit or another exception that ends programs."""
 
 
-def traceback_of(error: BaseException) -> str:
-    """The traceback of an error, without the frames of the Gateway and of Python's import."""
-    found = traceback.TracebackException.from_exception(error)
-    shown = [frame for frame in found.stack if not _is_machinery(frame.filename)]
-    found.stack[:] = shown
-    return "".join(found.format())
+def own_frames(error: BaseException) -> ExcInfo:
+    """The error for a log, from the first frame of the user's code on: those of the Gateway and of
+    Python's import come before it."""
+    found = error.__traceback__
+    while found is not None and _is_machinery(found.tb_frame.f_code.co_filename):
+        found = found.tb_next
+    if found is None and not isinstance(error, SyntaxError):  # That names its file and line itself.
+        found = error.__traceback__
+    return type(error), error, found
 
 
 def _is_machinery(file: str) -> bool:
-    folder = os.path.dirname(file)
-    return file.startswith("<frozen importlib") or folder in (_OURS, _IMPORTLIB)
+    return file.startswith("<frozen importlib") or os.path.dirname(file) in _MACHINERY
 
 
 def failure_of(error: BaseException, agent_id: str) -> GatewayError:

@@ -53,7 +53,7 @@ from ...domain.tools import (
     new_code,
 )
 from .agents import PythonAgents
-from .errors import failure_of
+from .errors import failure_of, own_frames
 from .runs import AgentEvent, AgentRun, ApprovalsAsked, Resumption
 
 logger = logging.getLogger(__name__)
@@ -128,7 +128,7 @@ class PythonRunner:
         except Exception as error:
             failure = failure_of(error, context.agent.id)
             extra = {"agent": context.agent.id, "run": context.spec.id}
-            logger.exception("an agent failed", extra=extra)
+            logger.error("an agent failed", exc_info=own_frames(error), extra=extra)  # noqa: TRY400
         else:
             failure = AgentFailed(f"The agent `{context.agent.id}` ended without an answer.")
         raise failure

@@ -151,7 +151,7 @@ def _agent(
         id=found.id,
         name=entry.name or entry.identity.name or found.id,
         instructions=_instructions(entry.identity, defaults.instructions if own is None else own),
-        models=_thinking(building, found, _models(models, entry.model, defaults.model, where)),
+        models=_thinking(building, found, _models(models, entry, defaults.model, where)),
         runner=entry.runner.use,
         python=_python(building, entry, (*where, "runner")),
         workspace=_workspace(building, found, is_default=is_default),
@@ -251,15 +251,19 @@ def _workspace(building: Building, entry: _Entry, *, is_default: bool) -> str:
 
 
 def _models(
-    models: Models, own: ModelChoice | None, general: ModelChoice, where: KeyPath
+    models: Models, entry: AgentSettings, general: ModelChoice, where: KeyPath
 ) -> tuple[ModelTarget, ...]:
-    """Primary and fallbacks, without duplicates. Own fallbacks, even none, replace the defaults."""
+    """Primary and fallbacks, without duplicates. Own fallbacks, even none, replace the defaults. A
+    Python agent may have none: it calls models itself."""
+    own = entry.model
+    implied = [] if entry.runner.use == PYTHON_RUNNER else [DEFAULT_MODEL]
     own_path = (*where, "model")
     names: list[tuple[str, KeyPath]] = []
     if own is not None and own.primary is not None:
         names.append((own.primary, (*own_path, "primary")))
     else:
-        names.append((general.primary or DEFAULT_MODEL, (*_DEFAULTS, "primary")))
+        named = implied if general.primary is None else [general.primary]
+        names += [(name, (*_DEFAULTS, "primary")) for name in named]
     if own is not None and own.fallbacks is not None:
         chosen, place = own.fallbacks, own_path
     else:
