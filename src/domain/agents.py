@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -14,8 +13,6 @@ from .models import ModelTarget
 from .tools import SandboxPolicy, ToolPolicy
 
 DEFAULT_AGENT_ID = "main"
-TARGET_SYNTAX = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
-"""`module:attribute`, each with dots."""
 DEFAULT_RESULT_CHARS = 40_000
 
 
@@ -143,6 +140,13 @@ class Isolation(StrEnum):
     """On the Gateway's event loop, which code that blocks stops."""
     PROCESS = "process"
     """In a process of its own."""
+
+
+def is_target(text: str) -> bool:
+    """Whether it is `module:attribute`, each with dots."""
+    module, colon, attribute = text.partition(":")
+    names = (*module.split("."), *attribute.split("."))
+    return bool(colon) and all(name.isidentifier() for name in names)
 
 
 @dataclass(frozen=True, slots=True)

@@ -816,6 +816,18 @@ async def test_a_repeated_request_gets_the_same_answer(gateway: Harness, client:
     assert len(gateway.model.seen) == 1
 
 
+async def test_a_repeated_stream_has_the_same_events(gateway: Harness, client: Client) -> None:
+    gateway.model.script = CALLING
+    key = {"Idempotency-Key": "once"}
+    first = await ask(client, key, stream=True, tools=[WEATHER])
+    second = await ask(client, key, stream=True, tools=[WEATHER])
+
+    assert events(first) == events(second)
+    assert first.ids == second.ids
+    assert len(first.ids) == len(set(first.ids)) > 2
+    assert len(gateway.model.seen) == 1
+
+
 async def test_the_endpoint_is_off_unless_it_is_switched_on(
     gateway: Harness, client: Client
 ) -> None:

@@ -173,7 +173,8 @@ async def test_a_client_of_the_api_gets_what_an_anthropic_provider_counts(tmp_pa
     assert (sent["top_k"], sent["temperature"], sent["stop_sequences"]) == (5, 0.5, ["END"])
     assert (whole["stop_reason"], whole["stop_sequence"]) == ("stop_sequence", "END")
     assert whole["usage"]["cache_read_input_tokens"] == 100
-    assert whole["usage"]["input_tokens"] == 27
+    assert whole["usage"]["cache_creation_input_tokens"] == 20
+    assert whole["usage"]["input_tokens"] == 7
     assert whole["usage"]["output_tokens"] == anthropic.OUTPUT_TOKENS
 
 

@@ -93,8 +93,11 @@ def test_what_no_model_can_count_is_cut() -> None:
 
 
 def test_the_end_by_a_stop_sequence_is_kept() -> None:
-    event = Finished(StopReason.STOP, Usage(1, 2), "m", "END")
-    assert list(decode_events(encode_events([event]))) == [event]
+    event = Finished(StopReason.STOP, Usage(1, 2, cache_writes=1), "m", "END")
+    (kept,) = decode_events(encode_events([event]))
+    assert kept == event
+    assert isinstance(kept, Finished)
+    assert kept.usage.cache_writes == 1
 
 
 @pytest.mark.parametrize(

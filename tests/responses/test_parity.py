@@ -66,12 +66,12 @@ async def test_the_session_is_that_of_the_user_or_of_the_key(client: ResponsesCl
     assert named.json["metadata"] == {"session_key": "agent:main:other"}
 
 
-async def test_an_output_alone_is_answered(gateway: Harness, client: ResponsesClient) -> None:
+async def test_an_output_without_its_call_is_refused_by_its_place(client: ResponsesClient) -> None:
     output = {"type": "function_call_output", "call_id": "call_1", "output": "Sunny, 70F."}
-    reply = await client.respond(input=[output])
+    reply = await client.respond(instructions="Be kind.", input=[user("Hi"), output])
 
-    assert reply.status == 200, reply.body
-    assert "Sunny, 70F." in "".join(message.text for message in gateway.model.seen[0].messages)
+    assert (reply.status, reply.error["param"]) == (400, "input[1].call_id")
+    assert "'call_1'" in reply.error["message"]
 
 
 async def test_messages_and_outputs_reach_the_model_in_their_order(

@@ -347,8 +347,6 @@ async def test_a_schema_is_the_structured_output_of_chat(
             "input[0].content[0]",
         ),
         ({"input": [USER, {"type": "web_search_call", "id": "w"}]}, "input[1].type"),
-        ({"input": [USER, {"type": "item_reference", "id": "msg_1"}]}, "input[1]"),
-        ({"input": [USER, {"id": "msg_1"}]}, "input[1]"),
         ({"input": [{"type": "function_call", "name": "f", "arguments": ""}]}, "input[0].call_id"),
         ({"input": [{"type": "function_call_output", "output": ""}]}, "input[0].call_id"),
         ({"input": [{**OUTPUT, "output": None}]}, "input[0].output"),

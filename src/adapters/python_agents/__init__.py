@@ -3,6 +3,7 @@
 from .agents import PythonAgents, PythonAgentState, Status
 from .errors import TargetInvalid
 from .inspection import Inspection, inspected
+from .models import GatewayModel, ModelAccess, model
 from .recognition import GROUP, PLAIN, Framework
 from .runner import PythonRunner
 from .runs import AgentEvent, AgentEvents, AgentRun, ApprovalsAsked, Resumption
@@ -15,7 +16,9 @@ __all__ = [
     "AgentRun",
     "ApprovalsAsked",
     "Framework",
+    "GatewayModel",
     "Inspection",
+    "ModelAccess",
     "PythonAgentState",
     "PythonAgents",
     "PythonRunner",
@@ -23,4 +26,5 @@ __all__ = [
     "Status",
     "TargetInvalid",
     "inspected",
+    "model",
 ]

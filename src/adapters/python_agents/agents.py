@@ -16,6 +16,7 @@ from ...domain.errors import AgentFailed
 from .errors import TargetInvalid, own_frames
 from .functions import stream
 from .loading import load
+from .models import ModelAccess, provided
 from .processes import ProcessHost
 from .recognition import Find, Frameworks, described
 from .runs import AgentEvent, AgentRun
@@ -166,6 +167,8 @@ class _Entry:
     running: int = 0
     retired: bool = False
     described: str = ""
+    access: tuple[str, str] | None = None
+    """The URL of the Gateway's models, and the agent's key for them."""
     problem: TargetInvalid | None = field(default=None)
 
     @property
@@ -182,8 +185,9 @@ class _Entry:
 class PythonAgents:
     """Loads agents in the background and streams their runs."""
 
-    def __init__(self, find: Find) -> None:
+    def __init__(self, find: Find, models: ModelAccess | None = None) -> None:
         self._frameworks = Frameworks(find)
+        self._models = models
         self._entries: dict[str, _Entry] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -234,7 +238,13 @@ class PythonAgents:
                 raise AgentFailed(
                     f"The agent `{agent.id}` cannot be loaded; the Gateway's log says why."
                 )
-            async with aclosing(entry.host.stream(run)) as batches:
+            # The tasks and threads of the run begin with its first event.
+            with provided(entry.access):
+                batches = entry.host.stream(run)
+                first = await anext(batches, None)
+            async with aclosing(batches):
+                if first is not None:
+                    yield first
                 async for batch in batches:
                     yield batch
         finally:
@@ -264,8 +274,7 @@ class PythonAgents:
         return entry
 
     def _begin(self, agent_id: str, target: PythonTarget) -> _Entry:
-        host = self._host(target)
-        entry = _Entry(agent_id, target, host)
+        entry = _Entry(agent_id, target, self._host(target))
         entry.loading = asyncio.create_task(self._load(entry), name=f"load agent {agent_id}")
         return entry
 
@@ -279,10 +288,13 @@ class PythonAgents:
     async def _load(self, entry: _Entry) -> str:
         extra = {"agent": entry.agent_id, "target": entry.target.target}
         try:
-            entry.described = await entry.host.load()
+            if self._models is not None:
+                entry.access = await self._models.start(), self._models.key_of(entry.agent_id)
+            with provided(entry.access):
+                entry.described = await entry.host.load()
         except TargetInvalid as error:
             entry.problem, cause = error, error.__cause__
-        except Exception as error:  # A framework's adapter, or an attribute of the module.
+        except Exception as error:  # The outermost handler of the task: runs would wait for ever.
             what = f"The agent cannot be loaded: {type(error).__name__}: {error}"
             entry.problem, cause = TargetInvalid(what), error
         if entry.problem is not None:

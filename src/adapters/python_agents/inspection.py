@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ...domain.agents import PythonTarget
 from .errors import TargetInvalid
+from .models import provided
 from .processes import ProcessHost
 from .recognition import PLAIN
 
 _PATIENCE = 60.0
+_NO_MODELS = ("http://127.0.0.1:9/v1", "no-key")
+"""What `opensoul.api.model` gives to agents that are only inspected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,16 +29,16 @@ class Inspection:
     traceback: str = ""
 
 
-async def inspected(
-    target: PythonTarget, *, env: Mapping[str, str] | None = None, patience: float = _PATIENCE
-) -> Inspection:
+async def inspected(target: PythonTarget, *, patience: float = _PATIENCE) -> Inspection:
     """Import the agent. Its process is killed at the end, or after `patience` seconds. Raises
     OSError where no process can be started."""
-    host = ProcessHost(target, env)
+    host = ProcessHost(target)
     begun = time.monotonic()
     try:
-        async with asyncio.timeout(patience):
-            what = await host.load()
+        # Agents may name models of the Gateway while they are imported, and call them in runs only.
+        with provided(_NO_MODELS):
+            async with asyncio.timeout(patience):
+                what = await host.load()
     except TargetInvalid as error:
         details = "" if error.__cause__ is None else str(error.__cause__).strip()
         seconds = time.monotonic() - begun

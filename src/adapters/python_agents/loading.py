@@ -8,7 +8,7 @@ import sys
 import threading
 from functools import reduce
 
-from ...domain.agents import TARGET_SYNTAX, PythonTarget
+from ...domain.agents import PythonTarget, is_target
 from .errors import TargetInvalid
 
 _EXTRAS = {
@@ -29,7 +29,7 @@ agents shall not wait for it."""
 
 def load(target: PythonTarget) -> object:
     """The object that the target names. Raises TargetInvalid, whatever its module does."""
-    if not TARGET_SYNTAX.fullmatch(target.target):
+    if not is_target(target.target):
         raise TargetInvalid(
             f"{target.target!r} is no target. It must be `module:attribute`, such as "
             "`my_package.agents:support`."

@@ -16,6 +16,7 @@ from pathlib import Path
 from ...domain.agents import PythonTarget
 from ...domain.errors import AgentFailed, FailureKind, InvalidRequest, ModelFailed
 from .errors import RemoteFailure, TargetInvalid
+from .models import current_access, environment
 from .runs import ENDS, AgentEvent, AgentRun
 from .threads import LoopBlocked
 from .wire import BrokenFrame, Frame, dump_run, frame_of, load_events, read_frame
@@ -55,8 +56,8 @@ class Worker:
         self._tasks: list[asyncio.Task[None]] = []
 
     @classmethod
-    async def start(cls, target: PythonTarget, env: Mapping[str, str] | None) -> Worker:
-        """Start a process and have it load the agent."""
+    async def start(cls, target: PythonTarget, env: Mapping[str, str]) -> Worker:
+        """Start a process and have it load the agent. `env` adds to the environment."""
         ours, theirs = socket.socketpair()
         try:
             process = await asyncio.create_subprocess_exec(
@@ -66,7 +67,7 @@ class Worker:
                 stderr=asyncio.subprocess.STDOUT,
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
-                env=None if env is None else dict(env),
+                env={**os.environ, **env},
             )
         except BaseException:
             ours.close()
@@ -215,9 +216,9 @@ class ProcessHost:
     """A worker process, which is started again by the next run after it has died; with growing
     pauses where it dies soon after its start."""
 
-    def __init__(self, target: PythonTarget, env: Mapping[str, str] | None = None) -> None:
+    def __init__(self, target: PythonTarget) -> None:
         self._target = target
-        self._env = env
+        self._env: Mapping[str, str] = {}
         self._worker: Worker | None = None
         self._blocked: list[Worker] = []
         self._starting = asyncio.Lock()
@@ -225,6 +226,7 @@ class ProcessHost:
         self._not_before = 0.0
 
     async def load(self) -> str:
+        self._env = environment(current_access())
         worker = await self._alive()
         return await asyncio.shield(worker.loaded)
 

@@ -24,6 +24,10 @@ from ...adapters.transports.control.dependencies import Dependencies
 from ...adapters.transports.control.handshake import Facts
 from ...adapters.transports.control.plane import ControlPlane
 from ...adapters.transports.openai import chat as openai_chat
+from ...adapters.transports.openai import completions as openai_completions
+from ...adapters.transports.openai import conversations as openai_conversations
+from ...adapters.transports.openai import embeddings as openai_embeddings
+from ...adapters.transports.openai import models as openai_models
 from ...adapters.transports.openai import responses as openai_responses
 from ...domain.ports import (
     Clock,
@@ -37,8 +41,10 @@ from ...domain.ports import (
 from ...domain.services import (
     Approvals,
     Devices,
+    EmbeddingService,
     Gateway,
     Keys,
+    Responses,
     SessionService,
     TokenCounts,
     ToolService,
@@ -109,7 +115,9 @@ def control(
 def transports(
     gateway: Gateway,
     approvals: Approvals,
+    responses: Responses,
     tool_service: ToolService,
+    embeddings: EmbeddingService,
     token_counts: TokenCounts,
     control: ControlPlane,
     readiness: Readiness,
@@ -122,9 +130,13 @@ def transports(
 ) -> list[Transport]:
     every: list[Transport] = []
     own = [
-        openai_chat.transport(gateway, approvals, web, started_at=clock()),
+        openai_chat.transport(gateway, approvals, web),
+        openai_completions.transport(gateway, approvals),
+        openai_embeddings.transport(embeddings),
+        openai_models.transport(gateway, started_at=clock()),
         anthropic.transport(gateway, approvals, token_counts, web),
-        openai_responses.transport(gateway, approvals, web, clock=clock),
+        openai_responses.transport(gateway, approvals, responses, web, clock=clock),
+        openai_conversations.transport(gateway, responses, clock=clock),
         runs_http.transport(gateway),
         a2a.transport(gateway, approvals, web),
         approvals_http.transport(approvals),

@@ -14,6 +14,7 @@ from ...domain.ports import (
     Clock,
     CurrentSettings,
     NewId,
+    ResponseBook,
     RunEvents,
     RunQueue,
     RunSignals,
@@ -26,6 +27,7 @@ from ...domain.services import (
     Approvals,
     Gateway,
     Quotas,
+    Responses,
     SessionService,
     TokenCounts,
 )
@@ -59,6 +61,24 @@ def approvals(
 ) -> Approvals:
     return Approvals(
         book=stored_approvals, queue=queue, signals=signals, run_events=run_events, clock=clock
+    )
+
+
+def responses(
+    stored_responses: ResponseBook,
+    settings: CurrentSettings,
+    catalog: SessionCatalog,
+    queue: RunQueue,
+    clock: Clock,
+    new_id: NewId,
+) -> Responses:
+    return Responses(
+        book=stored_responses,
+        settings=settings,
+        catalog=catalog,
+        queue=queue,
+        clock=clock,
+        new_id=new_id,
     )
 
 

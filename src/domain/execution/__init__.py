@@ -7,7 +7,7 @@ from .executor import COMMAND_RUNNER, Executor
 from .formatted import schema_check, withheld
 from .generations import Generations
 from .loop import TurnLoop
-from .router import ModelRouter
+from .router import ModelAnswer, ModelRouter, Prompt
 from .system_prompts import SystemPrompts
 
 __all__ = [
@@ -16,7 +16,9 @@ __all__ = [
     "Execution",
     "Executor",
     "Generations",
+    "ModelAnswer",
     "ModelRouter",
+    "Prompt",
     "StoredCalls",
     "SummaryRefused",
     "SystemPrompts",

@@ -169,6 +169,8 @@ class Usage:
     reasoning: int = 0
     cached: int = 0
     estimated: bool = False
+    cache_writes: int = field(default=0, compare=False)
+    """Part of `input`, too: what the provider has written to its cache, where it reports that."""
 
     @property
     def total(self) -> int:
@@ -181,6 +183,7 @@ class Usage:
             self.reasoning + other.reasoning,
             self.cached + other.cached,
             self.estimated or other.estimated,
+            self.cache_writes + other.cache_writes,
         )
 
 

@@ -20,6 +20,7 @@ from ..errors import (
     RunTimedOut,
     SendBlocked,
     StoreFailed,
+    TurnNotStored,
     UnknownAgent,
     Unsupported,
 )
@@ -275,7 +276,10 @@ def error_of(event: Failed | Aborted) -> GatewayError:
 
 # Not every error: a runner's own Unauthenticated, say, is not about the client's credential.
 _REQUEST_AT_FAULT: Mapping[str, type[InvalidRequest]] = MappingProxyType(
-    {error.code: error for error in (InvalidRequest, SendBlocked, Unsupported, UnknownAgent)}
+    {
+        error.code: error
+        for error in (InvalidRequest, SendBlocked, TurnNotStored, Unsupported, UnknownAgent)
+    }
 )
 
 

@@ -197,7 +197,7 @@ class Gateway:
         spec = await self._make(principal, request, settings, self._new_id())
         if principal.key_id and self._quotas is not None:
             self._quotas.admit(principal.key_id, spec.id)
-        if not spec.one_off:
+        if _needs_claim(spec):
             await self._claim(principal, spec)
         try:
             submission = await self._enqueue(spec, settings, charge)
@@ -242,7 +242,7 @@ class Gateway:
         if principal.key_id and self._quotas is not None:
             known = await self._run_events.find(spec.id) is not None
             self._quotas.admit(principal.key_id, spec.id, known=known)
-        if not spec.one_off:
+        if _needs_claim(spec):
             await self._claim(principal, spec)
         asked = await off_loop(image_bytes(spec.messages), partial(fingerprint, request, spec))
         # Who stops waiting does not leave an id reserved for a Run that never begins.
@@ -394,7 +394,7 @@ class Gateway:
         if principal.agents is not None:
             settings = replace(settings, agents=self.directory(principal))
         spec = make_spec(request, settings, run_id=run_id, principal=principal, at=self._clock())
-        if spec.one_off and any(message.role is Role.TOOL for message in spec.messages):
+        if spec.is_alone and any(message.role is Role.TOOL for message in spec.messages):
             messages = await self._stored_calls.completed(
                 spec.messages, agent_id=spec.agent_id, principal=principal
             )
@@ -564,6 +564,11 @@ class Following:
     def _uncancelled(self) -> int:
         """Take back the cancellation by `_revoke`; how many others there are."""
         return 0 if self._reader is None else self._reader.uncancel()
+
+
+def _needs_claim(spec: RunSpec) -> bool:
+    """Whoever may go on behind a Run has its session; a one-off session is nobody else's."""
+    return not spec.one_off and not spec.after_run
 
 
 def _unknown(run_id: str) -> UnknownRun:

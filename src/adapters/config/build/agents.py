@@ -11,7 +11,6 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from ....domain.agents import (
     DEFAULT_AGENT_ID,
     DEFAULT_RESULT_CHARS,
-    TARGET_SYNTAX,
     Agent,
     AgentDirectory,
     Isolation,
@@ -21,6 +20,7 @@ from ....domain.agents import (
     SessionAccess,
     SubagentRules,
     Visibility,
+    is_target,
 )
 from ....domain.errors import InvalidRequest
 from ....domain.models import ModelDirectory, ModelTarget
@@ -38,7 +38,7 @@ from ..schema.agents import (
 from ..schema.tools import ToolsSection
 from .aliases import Aliases, NoSuchModel
 from .context import Context, build_context
-from .models import DEFAULT_MODEL, Models, build_directory
+from .models import DEFAULT_MODEL, Models, build_directory, build_embedding_models
 from .sandbox import build_sandbox, note_default_sandbox
 from .tools import build_tool_rules
 
@@ -54,8 +54,11 @@ _SUBAGENT_KEYS = {
 }
 
 
-def build_agents(building: Building) -> tuple[AgentDirectory, ModelDirectory]:
-    """The agents, only `main` if none is listed, and the directory of models."""
+def build_agents(
+    building: Building,
+) -> tuple[AgentDirectory, ModelDirectory, tuple[ModelTarget, ...]]:
+    """The agents, only `main` if none is listed, the directory of models, and the embedding
+    models."""
     models = Models(building, Aliases(building))
     found = _identified(building)
     default_id = _default(building, found)
@@ -68,8 +71,9 @@ def build_agents(building: Building) -> tuple[AgentDirectory, ModelDirectory]:
         for entry in entries
     ]
     note_default_sandbox(building)
+    embedding = build_embedding_models(models)
     models.note_the_rest()
-    return AgentDirectory(agents, default_id), build_directory(models, agents)
+    return AgentDirectory(agents, default_id), build_directory(models, agents), embedding
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +155,7 @@ def _agent(
         id=found.id,
         name=entry.name or entry.identity.name or found.id,
         instructions=_instructions(entry.identity, defaults.instructions if own is None else own),
-        models=_thinking(building, found, _models(models, entry, defaults.model, where)),
+        models=_thinking(building, found, _models(models, entry.model, defaults.model, where)),
         runner=entry.runner.use,
         python=_python(building, entry, (*where, "runner")),
         workspace=_workspace(building, found, is_default=is_default),
@@ -251,19 +255,15 @@ def _workspace(building: Building, entry: _Entry, *, is_default: bool) -> str:
 
 
 def _models(
-    models: Models, entry: AgentSettings, general: ModelChoice, where: KeyPath
+    models: Models, own: ModelChoice | None, general: ModelChoice, where: KeyPath
 ) -> tuple[ModelTarget, ...]:
-    """Primary and fallbacks, without duplicates. Own fallbacks, even none, replace the defaults. A
-    Python agent may have none: it calls models itself."""
-    own = entry.model
-    implied = [] if entry.runner.use == PYTHON_RUNNER else [DEFAULT_MODEL]
+    """Primary and fallbacks, without duplicates. Own fallbacks, even none, replace the defaults."""
     own_path = (*where, "model")
     names: list[tuple[str, KeyPath]] = []
     if own is not None and own.primary is not None:
         names.append((own.primary, (*own_path, "primary")))
     else:
-        named = implied if general.primary is None else [general.primary]
-        names += [(name, (*_DEFAULTS, "primary")) for name in named]
+        names.append((general.primary or DEFAULT_MODEL, (*_DEFAULTS, "primary")))
     if own is not None and own.fallbacks is not None:
         chosen, place = own.fallbacks, own_path
     else:
@@ -341,7 +341,7 @@ def _python(building: Building, entry: AgentSettings, where: KeyPath) -> PythonT
     if runner.target is None:
         message = "is missing; it names the agent, such as `my_package.agents:support`"
         building.report(message, *where, "target")
-    elif not TARGET_SYNTAX.fullmatch(runner.target):
+    elif not is_target(runner.target):
         message = "must be `module:attribute`, such as `my_package.agents:support`"
         building.report(message, *where, "target")
     isolation = Isolation(runner.isolation)

@@ -12,7 +12,10 @@ from .codec import Undecodable
 from .journal_codec import dump_messages, load_messages, typed
 
 _VERSION = 1
-_TEXTS = ("id", "agent_id", "principal_id", "generation", "source", "side_task", "chosen_model")
+_TEXTS = (
+    *("id", "agent_id", "principal_id", "generation", "source", "side_task", "chosen_model"),
+    "after_run",
+)
 _LATER: dict[str, object] = {
     "scopes": None,
     "agents": None,
@@ -22,6 +25,7 @@ _LATER: dict[str, object] = {
     "bound_by": BoundBy.KEY.value,
     "side_task": "",
     "chosen_model": "",
+    "after_run": "",
     "max_tool_calls": None,
 }
 """What earlier releases have not stored."""

@@ -97,10 +97,10 @@ def usage_object(usage: Usage) -> dict[str, object]:
     """Anthropic's usage object, whose input tokens are those beside the cached ones. `estimated` is
     ours: the provider reported nothing."""
     fields: dict[str, object] = {
-        "input_tokens": max(0, usage.input - usage.cached),
+        "input_tokens": max(0, usage.input - usage.cached - usage.cache_writes),
         "output_tokens": usage.output,
         "output_tokens_details": {"thinking_tokens": usage.reasoning},
-        "cache_creation_input_tokens": 0,
+        "cache_creation_input_tokens": usage.cache_writes,
         "cache_read_input_tokens": usage.cached,
     }
     if usage.estimated:

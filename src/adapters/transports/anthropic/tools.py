@@ -6,7 +6,7 @@ Shapes: https://platform.claude.com/docs/en/agents-and-tools/tool-use/overview
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from ....domain.errors import InvalidRequest, Unsupported
@@ -60,14 +60,18 @@ def read_tools(body: Mapping[str, Any], ignored: Ignored) -> tuple[ClientTools |
     """The client's tools, None where there are none, and whether the model may call several at
     once. Raises InvalidRequest and Unsupported; `param` is the path."""
     value = body.get("tools")
-    specs: list[ToolSpec] = []
+    specs: dict[str, ToolSpec] = {}
     for i, tool in enumerate([] if value is None else a_list(value, "tools", MAX_TOOLS)):
-        specs.append(_tool(tool, f"tools[{i}]", {spec.name for spec in specs}, ignored))
+        spec = _tool(tool, f"tools[{i}]", ignored)
+        if spec.name in specs:
+            param = f"tools[{i}].name"
+            raise InvalidRequest(f"`{param}`: {spec.name!r} is defined twice.", param=param)
+        specs[spec.name] = spec
     choice, parallel = _choice(body.get("tool_choice"), specs, ignored)
-    return (ClientTools(tuple(specs), choice) if specs else None), parallel
+    return (ClientTools(tuple(specs.values()), choice) if specs else None), parallel
 
 
-def _tool(value: object, path: str, taken: set[str], ignored: Ignored) -> ToolSpec:
+def _tool(value: object, path: str, ignored: Ignored) -> ToolSpec:
     fields = an_object(value, path)
     kind = optional_string(fields, "type", path)
     if kind not in (None, "custom"):
@@ -83,8 +87,6 @@ def _tool(value: object, path: str, taken: set[str], ignored: Ignored) -> ToolSp
             f"{name[:100]!r}.",
             param=f"{path}.name",
         )
-    if name in taken:
-        raise InvalidRequest(f"`{path}.name`: {name!r} is defined twice.", param=f"{path}.name")
     ignored.note(fields, _KNOWN, "tools[].")
     if fields.get("cache_control") is not None:
         an_object(fields["cache_control"], f"{path}.cache_control")
@@ -101,7 +103,7 @@ def _tool(value: object, path: str, taken: set[str], ignored: Ignored) -> ToolSp
     )
 
 
-def _choice(value: object, specs: Sequence[ToolSpec], ignored: Ignored) -> tuple[ToolChoice, bool]:
+def _choice(value: object, specs: Collection[str], ignored: Ignored) -> tuple[ToolChoice, bool]:
     if value is None:
         return ToolChoice(), True
     path = "tool_choice"
@@ -117,7 +119,7 @@ def _choice(value: object, specs: Sequence[ToolSpec], ignored: Ignored) -> tuple
     if mode is ChoiceMode.REQUIRED and not specs:
         raise InvalidRequest("`tool_choice` may only be sent with `tools`.", param=path)
     name = a_string(fields, "name", path) if kind == "tool" else ""
-    if name and name not in {spec.name for spec in specs}:
+    if name and name not in specs:
         raise InvalidRequest(
             f"`{path}.name`: there is no tool {name[:100]!r} in `tools`.", param=f"{path}.name"
         )

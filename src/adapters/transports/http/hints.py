@@ -30,15 +30,21 @@ _MESSAGES = (
     f"{_CHAT}."
 )
 _COMPLETIONS = (
-    f"Completions of a plain prompt are not served; use chat completions ({_CHAT}). LangChain: "
-    "`ChatOpenAI` in place of `OpenAI`; LlamaIndex: `OpenAILike(is_chat_model=True)`; LiteLLM: "
-    "model `openai/opensoul`; promptfoo: `openai:chat:opensoul`."
+    "Completions of a plain prompt are at POST /v1/completions, where "
+    "gateway.http.endpoints.completions.enabled is true; otherwise use chat completions "
+    f"({_CHAT}). LangChain: `ChatOpenAI` in place of `OpenAI`; LlamaIndex: "
+    "`OpenAILike(is_chat_model=True)`; LiteLLM: model `openai/opensoul`; promptfoo: "
+    "`openai:chat:opensoul`."
 )
 _EMBEDDINGS = (
-    "Embeddings are not served: agents answer with text. Configure another provider for the "
-    f"client's embedding model; chat completions are at {_CHAT}."
+    "Embeddings are at POST /v1/embeddings, where gateway.http.endpoints.embeddings.enabled is "
+    "true; otherwise configure another provider for the client's embedding model. Chat completions "
+    f"are at {_CHAT}."
 )
-_OTHER_OPENAI = f"Of OpenAI's API only {_CHAT} and GET /v1/models are served."
+_OTHER_OPENAI = (
+    f"Of OpenAI's API only {_CHAT}, GET /v1/models, and what gateway.http.endpoints switches on "
+    "are served."
+)
 _OLLAMA = (
     "Ollama's API is not served. Choose the client's OpenAI-compatible provider: chat completions "
     f"are at {_CHAT}. {_BASE_URL}"
@@ -124,9 +130,11 @@ def hint_for_method(path: str) -> str:
     return ""
 
 
-def expects_anthropic(path: str) -> bool:
-    """Whether a client that requests this path expects errors in the format of Anthropic's API."""
-    return _without_base(path.split("/"))[:1] == ["messages"]
+def expects_anthropic(path: str, *, versioned: bool = False) -> bool:
+    """Whether a client that requests this path expects errors in the format of Anthropic's API.
+    `versioned`: the request has the header `anthropic-version`."""
+    first = _without_base(path.split("/"))[:1]
+    return first == ["messages"] or (versioned and first == ["models"])
 
 
 def _without_base(steps: Sequence[str]) -> list[str]:

@@ -96,7 +96,9 @@ def _serve(app: Quart, transport: Transport) -> None:
         return
     # The rules name no method: with GET, which Quart would put in, plain HTTP would get
     # a 405 that allows GET where there is nothing at all.
-    for number, rule in enumerate(("/", "/<path:path>")):
+    everywhere = ("/", "/<path:path>")
+    rules = (transport.upgrade_path,) if transport.upgrade_path else everywhere
+    for number, rule in enumerate(rules):
         endpoint = f"{transport.name}-upgrade-{number}"
         app.url_map.add(app.url_rule_class(rule, endpoint=endpoint, websocket=True))
         # Quart takes None, too: the connection was upgraded, and has ended.
@@ -202,7 +204,8 @@ def _answer(problem: Problem) -> Response:
     context.reported(problem)
     context.discarding = True
     request.body.clear()
-    if expects_anthropic(request.path):
+    versioned = b"anthropic-version" in context.headers
+    if expects_anthropic(request.path, versioned=versioned):
         context.response_headers["request-id"] = context.request_id
         return anthropic_answer(problem, context.request_id)
     return answer(problem)

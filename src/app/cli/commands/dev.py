@@ -35,11 +35,11 @@ def dev(state: State, target: str, path: str | None, port: int, isolation: str) 
     It listens on loopback, with a token and a store of its own, which are deleted at the end. When
     a Python file below the directory changes, it starts again with the new code.
     """
-    from ....domain.agents import TARGET_SYNTAX
+    from ....domain.agents import is_target
     from ..development.watching import Served, develop
 
     directory = os.path.abspath(path or ".")
-    if not TARGET_SYNTAX.fullmatch(target):
+    if not is_target(target):
         message = f"{target!r} is no target. Write MODULE:TARGET, such as support:agent."
         raise CommandError(message, code="invalid_option")
     if not os.path.isdir(directory):

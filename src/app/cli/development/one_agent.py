@@ -42,7 +42,8 @@ def serve(config: str, port: int, *, is_first: bool) -> int:
 
     def announce(port: int) -> None:
         if is_first:
-            serving = replace(settings, listen=replace(settings.listen, port=port))
+            # The notes are about a configuration that the user has not written.
+            serving = replace(settings, notes=(), listen=replace(settings.listen, port=port))
             token = container.token_file().read_or_create()
             echo(start_message(serving, token=token, config=config))
         report = _report(container.python_agents(), settings)

@@ -3,7 +3,8 @@
 from .extras import EXTRA_HEADERS, Extras, extras_in
 from .media_parts import MEDIA_KINDS, read_media_part
 from .messages import MAX_MESSAGES, MAX_PARTS, MESSAGES_SCHEMA, read_messages
-from .models import DEFAULT_MODEL, model_list, model_object
+from .models import DEFAULT_MODEL
+from .streams import Stop, StreamOptions, wants_usage
 from .tools import (
     CHOICE_SCHEMA,
     FUNCTION_FIELDS,
@@ -16,6 +17,7 @@ from .tools import (
     read_tools,
     refuse_choice,
 )
+from .usage import USAGE_SCHEMA, usage_object
 
 __all__ = [
     "CHOICE_SCHEMA",
@@ -29,15 +31,18 @@ __all__ = [
     "MESSAGES_SCHEMA",
     "TOOLS_SCHEMA",
     "TOOL_FIELDS",
+    "USAGE_SCHEMA",
     "Extras",
     "ReadTools",
+    "Stop",
+    "StreamOptions",
     "ToolReader",
     "check_named",
     "extras_in",
-    "model_list",
-    "model_object",
     "read_media_part",
     "read_messages",
     "read_tools",
     "refuse_choice",
+    "usage_object",
+    "wants_usage",
 ]

@@ -63,11 +63,15 @@ class Frames:
     The numbers of the frames depend on the run's events alone, and not on how many are written at
     once. Each text of the model is one frame, whose constant parts are encoded once for an item.
     Nothing is written before there is a part of an answer, so that a run that fails before has its
-    HTTP status.
+    HTTP status; `at_once`: the first frames come with the first event, since their client needs the
+    id.
     """
 
-    def __init__(self, head: Head, *, extras: Extras, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, head: Head, *, extras: Extras, clock: Callable[[], float], at_once: bool = False
+    ) -> None:
         """`clock`: Unix seconds."""
+        self._at_once = at_once
         self._head = head
         self._extras = extras
         self._clock = clock
@@ -96,6 +100,8 @@ class Frames:
         """The frames for `events`; empty where none has a frame. Failures are written by
         `failure`."""
         frames: list[bytes] = []
+        if self._at_once:
+            self._begin(frames)
         for event in events:
             if isinstance(event, TextDelta):
                 if self._reasoning is not None:

@@ -12,9 +12,11 @@ from typing import Any
 
 from .....domain.errors import InvalidRequest, Unsupported
 from .....domain.messages import Message, Part, Reasoning, Role, Text, ToolCall
+from .....domain.sessions import Summary, summary_text
 from ...http.fields import Ignored, a_list, a_string, an_object, optional_string, wrong
 from ...media import UNREAD, MediaPart
 from ..common import MAX_MESSAGES, MAX_PARTS, MEDIA_KINDS, read_media_part
+from .summaries import summary_in
 
 _ROLES = {
     "user": Role.USER,
@@ -30,6 +32,7 @@ _MESSAGE = _ITEM | {"role", "content", "phase"}
 _CALL = _ITEM | {"call_id", "name", "arguments"}
 _OUTPUT = _ITEM | {"call_id", "output", "name"}
 _REASONING = _ITEM | {"summary", "content"}
+_COMPACTION = frozenset({"type", "id", "encrypted_content", "created_by", "status"})
 _REFERENCE = frozenset({"type", "id"})
 _TEXT_PART = frozenset({"type", "text", "annotations", "logprobs"})
 _PARTS = "input[].content[]."
@@ -88,11 +91,19 @@ _ITEM_SCHEMAS: Sequence[Mapping[str, Any]] = (
     },
     {
         "type": "object",
+        "title": "compaction",
+        "required": ["type", "encrypted_content"],
+        "properties": {"type": {"const": "compaction"}, "encrypted_content": {"type": "string"}},
+    },
+    {
+        "type": "object",
         "title": "item_reference",
         "required": ["id"],
         "properties": {"type": {"const": "item_reference"}, "id": {"type": "string"}},
     },
 )
+INPUT_ITEM: Mapping[str, Any] = {"anyOf": list(_ITEM_SCHEMAS)}
+"""An item that `InputReader` takes, without the details of parts."""
 INPUT_SCHEMA: Mapping[str, Any] = {
     "oneOf": [
         {"type": "string"},
@@ -100,7 +111,7 @@ INPUT_SCHEMA: Mapping[str, Any] = {
             "type": "array",
             "minItems": 1,
             "maxItems": MAX_MESSAGES,
-            "items": {"anyOf": list(_ITEM_SCHEMAS)},
+            "items": INPUT_ITEM,
         },
     ]
 }
@@ -125,6 +136,8 @@ class _Draft:
     """A message that items are added to: the calls of an assistant are items of their own."""
 
     role: Role
+    path: str
+    """Of the first item."""
     parts: list[Part] = field(default_factory=list)
     call_id: str | None = None
     name: str | None = None
@@ -169,6 +182,11 @@ class InputReader:
             raise InvalidRequest("Missing user message in `input`.", param="input")
         return tuple(Message(d.role, tuple(d.parts), d.name, d.call_id) for d in drafts)
 
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The path of the first item of each message."""
+        return tuple(draft.path for draft in self._drafts)
+
     def _item(self, value: object, path: str) -> None:
         fields = an_object(value, path)
         kind = fields.get("type")
@@ -183,12 +201,15 @@ class InputReader:
                 self._output(fields, path)
             case "reasoning":
                 self._reasoning(fields, path)
+            case "compaction":
+                self._compaction(fields, path)
             case "item_reference":
                 self._reference(fields, path)
             case str():
                 raise Unsupported(
                     f"`{path}.type`: items of the type {kind[:50]!r} are not supported, only "
-                    "message, function_call, function_call_output, reasoning and item_reference.",
+                    "message, function_call, function_call_output, reasoning, compaction and "
+                    "item_reference.",
                     param=f"{path}.type",
                 )
             case _:
@@ -200,7 +221,7 @@ class InputReader:
         if role is None:
             raise wrong(f"{path}.role", f"one of {', '.join(_ROLES)}", name)
         self._ignored.note(fields, _MESSAGE, "input[].")
-        draft = _Draft(role)
+        draft = _Draft(role, path)
         if role is Role.ASSISTANT and self._drafts and self._drafts[-1].is_open:
             draft = self._drafts[-1]
         else:
@@ -217,13 +238,13 @@ class InputReader:
             a_string(fields, "arguments", path),
         )
         if not self._drafts or self._drafts[-1].role is not Role.ASSISTANT:
-            self._drafts.append(_Draft(Role.ASSISTANT))
+            self._drafts.append(_Draft(Role.ASSISTANT, path))
         self._drafts[-1].parts += [*self._taken_thoughts(), call]
 
     def _output(self, fields: dict[str, Any], path: str) -> None:
         self._ignored.note(fields, _OUTPUT, "input[].")
         call_id = a_string(fields, "call_id", path)
-        draft = _Draft(Role.TOOL, call_id=call_id, name=optional_string(fields, "name", path))
+        draft = _Draft(Role.TOOL, path, call_id=call_id, name=optional_string(fields, "name", path))
         self._drafts.append(draft)
         self._thoughts.clear()
         draft.parts += self._content(fields.get("output"), Role.TOOL, f"{path}.output")
@@ -238,6 +259,19 @@ class InputReader:
                 texts += [part.text for part in read if isinstance(part, Text) and part.text]
         if texts:  # Else only another service can read it.
             self._thoughts.append(Reasoning("\n\n".join(texts)))
+
+    def _compaction(self, fields: dict[str, Any], path: str) -> None:
+        self._ignored.note(fields, _COMPACTION, "input[].")
+        content = a_string(fields, "encrypted_content", path)
+        summary = summary_in(content)
+        if summary is None:
+            param = f"{path}.encrypted_content"
+            raise InvalidRequest(
+                f"`{param}` was not made by this Gateway's /v1/responses/compact.", param=param
+            )
+        text = summary_text(Summary(summary, 0))
+        self._thoughts.clear()
+        self._drafts.append(_Draft(Role.USER, path, [Text(text)]))
 
     def _reference(self, fields: dict[str, Any], path: str) -> None:
         self._ignored.note(fields, _REFERENCE, "input[].")

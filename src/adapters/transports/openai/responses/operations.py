@@ -138,7 +138,7 @@ _JSON = {
     "contentMediaType": "application/json",
     "contentSchema": {"$ref": SCHEMA_REF.format(model="ResponseStreamEvent")},
 }
-_STREAM = {
+STREAM: Mapping[str, Any] = {
     **_object({"event": _STRING}, data={"anyOf": [{"const": "[DONE]"}, _JSON]}),
     "description": "One of the server-sent events; its name is the type in its data. The events "
     "are numbered from 0. The data of the last one is `[DONE]`; before it comes one of "
@@ -169,7 +169,7 @@ def create() -> Mapping[str, Any]:
         "$defs": fields["$defs"],
     }
     whole = json_content({**_REF, "$defs": {"Response": RESPONSE}}, **examples.ANSWERS)
-    streamed = {"schema": _STREAM, "examples": {"stream": {"value": examples.STREAM}}}
+    streamed = {"schema": STREAM, "examples": {"stream": {"value": examples.STREAM}}}
     return {
         "parameters": [*BINDING_HEADERS, APPROVAL_HEADER, *RESUME_HEADERS, *EXTRA_HEADERS],
         "requestBody": {"required": True, "content": json_content(request, **examples.REQUESTS)},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, Self
@@ -9,9 +10,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from .....domain.errors import InvalidRequest, Unsupported
+from .....domain.errors import InvalidRequest, ModelFailed, Unsupported
 from .....domain.messages import Message
-from .....domain.runs import RunRequest
+from .....domain.runs import SCHEMA_PARAM, RunRequest
 from .....domain.settings import Settings
 from .....domain.tools import ClientTools
 from ...answering import Parameters, parameters, read_fields, run_request_of
@@ -105,6 +106,8 @@ NEUTRAL: Mapping[str, tuple[object, ...]] = {
 }
 PARAMETERS = Parameters(PASSED_ON, NEUTRAL, _OWN)
 
+SOURCE = "openresponses"
+"""Names the entry point."""
 _REFUSED_INCLUDE = "message.output_text.logprobs"
 _WITHOUT_EFFECT = frozenset(
     {
@@ -153,6 +156,8 @@ class ResponsesRequest:
     max_tool_calls: int | None
     summary: bool
     """The reasoning is asked for."""
+    places: Sequence[str]
+    """The path of the first item of each of the messages."""
     echo: Mapping[str, object]
     """The fields of a response object that repeat the request, as plain JSON."""
     ignored: str
@@ -176,7 +181,7 @@ class ResponsesRequest:
             metadata_key=self.session_key,
             side_tasks=not self.stream,
         )
-        return replace(asked, source="openresponses", max_tool_calls=self.max_tool_calls)
+        return replace(asked, source=SOURCE, max_tool_calls=self.max_tool_calls)
 
 
 _NOTHING: Mapping[str, object] = {}
@@ -218,6 +223,7 @@ def read_request(
         body=body,
         items=items,
         messages=reader.messages,
+        places=reader.places,
         references=reader.references,
         model=model,
         stream=bool(fields.stream),
@@ -331,3 +337,24 @@ def _text(options: ResponseTextOptions | None) -> dict[str, object]:
         if options.format.type == "json_schema":
             wanted |= _described(options.format)
     return {"format": wanted, "verbosity": options.verbosity or "medium"}
+
+
+_PARAMS: Mapping[str, str] = {
+    "max_completion_tokens": "max_output_tokens",
+    "messages": "input",
+    "reasoning_effort": "reasoning.effort",
+    "response_format": "text.format",
+    SCHEMA_PARAM: "text.format.schema",
+}
+"""What this API calls the fields that errors of the domain and of providers name."""
+
+
+_RESULT = re.compile(r"messages\[(\d{1,5})\]\.tool_call_id")
+
+
+def param_of(error: InvalidRequest | ModelFailed, places: Sequence[str] = ()) -> str | None:
+    """What this API calls the field that an error names. `places`: as in ResponsesRequest."""
+    param = error.param or ""
+    if (found := _RESULT.fullmatch(param)) and int(found[1]) < len(places):
+        return f"{places[int(found[1])]}.call_id"
+    return _PARAMS.get(param, error.param)
