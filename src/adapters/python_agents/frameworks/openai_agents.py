@@ -19,7 +19,7 @@ from ....domain.runs import (
     answer_format,
 )
 from ..errors import TargetInvalid, failure_kind
-from ..runs import AgentEvent, AgentRun, ApprovalsAsked
+from ..runs import AgentEvent, AgentRun, ApprovalsAsked, Resumption
 from .answers import ending_with, handing_out, text_of
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ async def _events(agent: Agent[Any], run: AgentRun) -> AsyncGenerator[list[Agent
     if asked is not None:
         stored = json.loads(asked.state)
         spent = Usage(*stored["usage"])
-        given = await _resumed(served, stored["state"], run)
+        given = await _resumed(served, stored["state"], asked, run)
         yield [*_approved(given, asked.decisions)]
     result = Runner.run_streamed(
         served,
@@ -202,13 +202,14 @@ def _writes_text(agent: Agent[Any]) -> bool:
     return agent.output_type in (None, str)
 
 
-async def _resumed(agent: Agent[Any], state: str, run: AgentRun) -> RunState[Any]:
+async def _resumed(
+    agent: Agent[Any], state: str, asked: Resumption, run: AgentRun
+) -> RunState[Any]:
     """The state of the run with what was decided."""
     from agents import RunState
 
     resumed = await RunState.from_string(agent, state, context_deserializer=lambda _: run)
-    asked = run.resumption
-    for item in resumed.get_interruptions() if asked else ():
+    for item in resumed.get_interruptions():
         call = _call(item.raw_item)
         if asked.decisions.get(call.id):
             resumed.approve(item)
@@ -337,6 +338,8 @@ def _settings(agent: Agent[Any], params: Mapping[str, object]) -> ModelSettings:
 
 def _items(messages: Iterable[Message]) -> list[dict[str, Any]]:
     """The messages as input items."""
+    from agents.models.fake_id import FAKE_RESPONSES_ID
+
     items: list[dict[str, Any]] = []
     for message in messages:
         if message.role is Role.TOOL:
@@ -349,10 +352,11 @@ def _items(messages: Iterable[Message]) -> list[dict[str, Any]]:
             )
         elif message.role is Role.ASSISTANT:
             if message.text:
-                # In this form, the SDK makes one message of it and of the calls.
+                # In this form, the SDK makes one message of it and of the calls; it does not send
+                # the id to a provider.
                 content = [{"type": "output_text", "text": message.text, "annotations": []}]
-                said = {"type": "message", "role": "assistant", "status": "completed"}
-                items.append({**said, "content": content})
+                said = {"id": FAKE_RESPONSES_ID, "type": "message", "role": "assistant"}
+                items.append({**said, "status": "completed", "content": content})
             items += [
                 {
                     "type": "function_call",

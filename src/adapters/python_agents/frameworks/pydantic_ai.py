@@ -93,9 +93,7 @@ def _check_deps(agent: AbstractAgent[Any, Any]) -> None:
         )
 
 
-async def _events(
-    agent: AbstractAgent[Any, Any], run: AgentRun
-) -> AsyncGenerator[list[AgentEvent]]:
+async def _events(agent: Any, run: AgentRun) -> AsyncGenerator[list[AgentEvent]]:
     from pydantic_ai import DeferredToolRequests
     from pydantic_ai.capabilities import PrepareTools, ReinjectSystemPrompt
     from pydantic_ai.messages import ModelMessagesTypeAdapter
@@ -124,7 +122,7 @@ async def _events(
         # `system_prompt` counts for an empty history only.
         capabilities=[ReinjectSystemPrompt(), PrepareTools(note)],
         instructions=run.instructions or None,
-        model_settings=_settings(run.params),  # type: ignore[arg-type]
+        model_settings=_settings(run.params),
         deps=run,
         conversation_id=run.session_key,
         metadata={"opensoul_run": run.run_id},
@@ -338,7 +336,7 @@ def _request_part(message: Message, names: Mapping[str, str]) -> ModelRequestPar
     return pm.UserPromptPart(message.text if is_text else content)
 
 
-def _messages(new: Iterable[ModelMessage], outputs: Set[str] = frozenset()) -> list[Message]:
+def _messages(new: Iterable[Any], outputs: Set[str] = frozenset()) -> list[Message]:
     """The new messages as ours, without prompts and the calls `outputs`."""
     found: list[Message] = []
     for message in new:
