@@ -257,8 +257,11 @@ async def test_the_format_of_the_request_reaches_the_model(agent: Bench) -> None
 
 
 @every_framework
-async def test_followers_get_the_events_of_tools(agent: Bench) -> None:
+async def test_an_agent_is_described_and_followers_get_the_events_of_its_tools(
+    agent: Bench,
+) -> None:
     calls_weather(agent.provider)
+    state = await agent.served.container.python_agents().loaded("main")
     url = agent.served.url.replace("http", "ws", 1)
 
     async with Client(Options(url=url, token=SECRET, client_id="cli", mode="cli")) as client:
@@ -271,3 +274,4 @@ async def test_followers_get_the_events_of_tools(agent: Bench) -> None:
     assert (finished.call_id, finished.is_error) == ("c1", False)
     assert finished.text == "sun in Rome for main"
     assert run.text.endswith("It is sunny.")
+    assert state.what.endswith(" with m and the tools weather, pay, fail")

@@ -19,7 +19,7 @@ from ....domain.runs import (
 )
 from ..errors import TargetInvalid, failure_kind
 from ..runs import AgentEvent, AgentRun, ApprovalsAsked
-from .answers import ending_with, handing_out, text_of
+from .answers import described, ending_with, handing_out, text_of
 
 if TYPE_CHECKING:
     from pydantic_ai import AgentRunResult, DeferredToolRequests
@@ -53,7 +53,8 @@ class PydanticAi:
         _check_deps(agent)
         model = agent.model
         name = model if isinstance(model, str) else getattr(model, "model_name", None)
-        return f"the agent {agent.name or 'without a name'} with the model {name or 'of its runs'}"
+        tools = [one for toolset in agent.toolsets for one in getattr(toolset, "tools", {})]
+        return described(agent.name, name, tools)
 
     async def run(self, target: object, run: AgentRun) -> AsyncGenerator[list[AgentEvent]]:
         from pydantic_ai.exceptions import UnexpectedModelBehavior, UsageLimitExceeded, UserError
