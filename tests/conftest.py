@@ -7,14 +7,11 @@ import gc
 import logging
 from collections.abc import Callable, Generator, Mapping
 
-import hypothesis
 import pytest
 
-# No test asserts on time: how long an example takes depends on what else the machine does.
-# `make test-all` chooses the profile with more examples.
-hypothesis.settings.register_profile("tests", deadline=None, max_examples=50)
-hypothesis.settings.register_profile("thorough", deadline=None, max_examples=200)
-hypothesis.settings.load_profile("tests")
+from tests.examples import register_profiles
+
+register_profiles()
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.app.serving import SECRET, Served, config, serving
+from tests.examples import examples
 
 UPGRADE = (
     b"Connection: Upgrade",
@@ -245,7 +246,7 @@ async def test_a_refused_body_is_taken_so_that_the_refusal_arrives(served: Serve
 
 
 FUZZ = settings(
-    max_examples=75,
+    max_examples=examples(75),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

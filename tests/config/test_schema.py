@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from opensoul.adapters.config import ConfigInvalid, Inputs, load
 from opensoul.adapters.config.schema import INERT, Root
 from opensoul.adapters.config.schema.walk import entries
+from tests.examples import examples
 
 from .place import Place
 
@@ -243,7 +244,9 @@ def _plausible() -> st.SearchStrategy[object]:
 
 @given(value=_plausible())
 @settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(100),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_no_json_value_gets_past_the_loader_but_as_settings_or_issues(
     tmp_path: Path, value: object
@@ -277,7 +280,9 @@ def _step(holder: object, key: str, value: object) -> object:
 
 @given(value=_mutilated())
 @settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(100),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_real_keys_with_unfitting_values_never_crash(
     tmp_path: Path, value: dict[str, object]
@@ -287,7 +292,9 @@ def test_real_keys_with_unfitting_values_never_crash(
 
 @given(text=st.text(alphabet="{}[]:,'\"\\/* \n#aé1.5-+eINfty", max_size=40))
 @settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(100),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_no_text_crashes_the_loader(tmp_path: Path, text: str) -> None:
     _load_quietly(tmp_path, text)

@@ -14,6 +14,7 @@ from tests.control.client import Refused
 from tests.control.truth import check
 from tests.control.witness import Witness
 from tests.control.world import World
+from tests.examples import examples
 
 T = TypeVar("T")
 
@@ -208,7 +209,7 @@ async def left(task: asyncio.Task[None]) -> None:
 
 
 ControlMachine.TestCase.settings = settings(
-    max_examples=12,
+    max_examples=examples(12),
     stateful_step_count=30,
     deadline=None,
     phases=(Phase.generate,),

@@ -22,6 +22,7 @@ from opensoul.domain.sessions import (
     summary_requests,
 )
 from tests.domain.test_compaction import MAIN, TALK, World
+from tests.examples import examples
 from tests.fakes.domain import assistant, target, user
 from tests.fakes.strict import fault
 
@@ -104,7 +105,7 @@ def test_a_compacted_history_is_accepted_by_strict_providers(
         assert estimate_all(messages) <= keep or len(messages) == 1
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(conversations, st.integers(600, 2_000), st.integers(1, 4))
 def test_every_request_of_a_long_conversation_is_accepted(
     said: list[tuple[Message, ...]], window: int, more: int

@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from opensoul.adapters.persistence.queue.lanes import Lanes, Place
 from opensoul.domain.errors import GatewayBusy, SessionBusy
 from opensoul.domain.settings import LaneSettings
+from tests.examples import examples
 
 SESSIONS = ("a", "b", "c", "d")
 MOST = 3
@@ -132,5 +133,7 @@ class LanesMachine(RuleBasedStateMachine):
         assert self.lanes.sessions == 0, "a session without places is remembered"
 
 
-LanesMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+LanesMachine.TestCase.settings = settings(
+    max_examples=examples(150), stateful_step_count=40, deadline=None
+)
 TestLanes = LanesMachine.TestCase

@@ -22,6 +22,7 @@ from opensoul.domain.runs.events import Failed
 from opensoul.domain.sessions import BoundBy, Summary
 from opensoul.domain.sessions.keys import SessionKey
 from tests.domain.rig import Rig
+from tests.examples import examples
 from tests.fakes.domain import FakeIds, FakeRunner, answered, assistant, run, user
 
 KEY = SessionKey("main", "talk")
@@ -129,7 +130,7 @@ STORES: dict[str, Callable[[str], Any]] = {
 
 
 @pytest.mark.parametrize("kind", STORES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(actions=st.lists(ACTIONS, max_size=12), budget=st.sampled_from([40, _ENOUGH]))
 def test_the_model_gets_what_the_client_sent(
     kind: str, actions: list[tuple[Any, ...]], budget: int

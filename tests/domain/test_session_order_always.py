@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from opensoul.domain.errors import UnknownSession
 from opensoul.domain.runs.events import Finished
 from tests.domain.slow_store import ADMIN, TALK, SlowOffice, SlowStore
+from tests.examples import examples
 from tests.fakes.domain import Gate, answered, run, user
 
 MOST = 12
@@ -177,5 +178,7 @@ async def go_on(rounds: int) -> None:
         await asyncio.sleep(0)
 
 
-OrderMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+OrderMachine.TestCase.settings = settings(
+    max_examples=examples(60), stateful_step_count=25, deadline=None
+)
 TestOrder = OrderMachine.TestCase

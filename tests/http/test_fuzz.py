@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from opensoul.adapters.transports.openai.chat.request import NEUTRAL, PASSED_ON
 from opensoul.domain.models import TextDelta
+from tests.examples import examples
 
 from .app import HELLO, Harness
 from .client import BEARER, CHAT
@@ -106,7 +107,7 @@ async def fuzzed() -> AsyncIterator[Fuzzed]:
 
 
 FUZZ = settings(
-    max_examples=150,
+    max_examples=examples(150),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -20,6 +20,7 @@ from opensoul.domain.models.calls import Usage
 from opensoul.domain.ports import SessionCatalog, SessionStore, Turn
 from opensoul.domain.sessions.keys import SessionKey
 from opensoul.domain.sessions.records import SessionQuery, UsageQuery
+from tests.examples import examples
 
 
 class Store(SessionStore, SessionCatalog, Protocol):
@@ -170,7 +171,7 @@ class StoresAgree(RuleBasedStateMachine):
 
 
 StoresAgree.TestCase.settings = settings(
-    max_examples=15,
+    max_examples=examples(15),
     stateful_step_count=12,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],

@@ -13,6 +13,7 @@ from opensoul.adapters.persistence.common.live_logs import Bounds
 from opensoul.adapters.persistence.sqlite.runs.run_events import SqliteRunEvents
 from opensoul.domain.models.calls import TextDelta
 from opensoul.domain.runs.events import NumberedEvent, RunEvent
+from tests.examples import examples
 
 from .run_logs import END, numbered, record, started, told, told_kept
 
@@ -88,7 +89,7 @@ class World:
             assert await told_kept(self.log, run_id) == self.truth[run_id]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(steps=st.lists(STEPS, max_size=40), finished=st.sampled_from([0, 1, 256]))
 def test_every_follower_is_told_the_truth(steps: list[Step], finished: int) -> None:
     asyncio.run(live(steps, len(steps) // 2, Bounds(finished=finished)))

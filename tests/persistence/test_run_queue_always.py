@@ -21,6 +21,7 @@ from opensoul.domain.runs.events import TERMINAL, Aborted, RunEvent, Waiting
 from opensoul.domain.runs.spec import RunSpec
 from opensoul.domain.sessions.keys import SessionKey
 from opensoul.domain.settings import LaneSettings
+from tests.examples import examples
 from tests.fakes.domain import run
 
 from .run_logs import END, HandClock
@@ -212,4 +213,4 @@ class QueueMachine(RuleBasedStateMachine):
 
 
 TestQueue = QueueMachine.TestCase
-TestQueue.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestQueue.settings = settings(max_examples=examples(40), stateful_step_count=30, deadline=None)

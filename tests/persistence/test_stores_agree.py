@@ -14,6 +14,7 @@ from opensoul.adapters.persistence.sqlite.sessions.store import SqliteStore
 from opensoul.domain.messages import Role, text_message
 from opensoul.domain.ports import Turn
 from opensoul.domain.sessions.keys import SessionKey
+from tests.examples import examples
 
 from .run_logs import HandClock
 
@@ -31,7 +32,7 @@ TURNS = st.builds(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(turns=st.lists(TURNS, max_size=12), budget=st.integers(0, 150), keep=st.integers(-1, 14))
 def test_both_stores_tell_the_same(turns: list[Turn], budget: int, keep: int) -> None:
     async def tell(directory: str) -> None:

@@ -68,6 +68,7 @@ from ..sessions import (
 from .client_calls import StoredCalls, check_results
 from .execution import NOTHING_CHOSEN, execution_of
 from .generations import Generations
+from .leases import Leases
 from .live_runs import LiveRun, abandoned_event, failure_event
 from .pictures import without_resent_pictures
 from .recovery import conclude, decide, note_of, recover
@@ -97,8 +98,8 @@ where it is empty."""
 class Executor:
     """Takes claims of a RunQueue as its `owner`: a task per Run, independent of its followers.
 
-    Claims are renewed after a third of `lease` seconds. A Run whose lease is lost is dropped: its
-    task is cancelled, and nothing that it does counts any more.
+    Claims are renewed in time (see Leases). A Run whose lease is lost is dropped: its task is
+    cancelled, and nothing that it does counts any more.
 
     `patience`: seconds that a runner gets to end once its Run is stopped or its answer is complete.
     After that it is abandoned: the Run ends without it, and nothing that it does counts any more.
@@ -136,7 +137,6 @@ class Executor:
         self._generations = generations
         self._clock = clock
         self._new_id = new_id
-        self._lease = lease
         self._patience = patience
         self._live: dict[str, LiveRun] = {}
         self._abandoned: set[asyncio.Task[None]] = set()
@@ -144,8 +144,9 @@ class Executor:
         """Tasks that end Runs, or renew leases, beside the Runs' own."""
         self._unkept: dict[str, tuple[OpenTurn, Failed | Aborted]] = {}
         """Open turns of Runs that have ended while the store failed, by the ids of the Runs."""
-        self._renewal: asyncio.TimerHandle | None = None
-        self._renewed_at = 0.0
+        self._leases = Leases(
+            queue, owner, lease, runs=self._live.values(), lose=self._lose, beside=self._beside
+        )
         self._idle = asyncio.Event()
         self._idle.set()
         self.owner = owner
@@ -174,8 +175,8 @@ class Executor:
         self._live[claim.spec.id] = live
         self._idle.clear()
         self._begin(live)
-        if self._renewal is None:
-            self._plan_renewal()
+        if self._leases.timer is None:
+            self._leases.plan()
 
     def abort(self, run_id: str, reason: str) -> bool:
         live = self._live.get(run_id)
@@ -669,43 +670,13 @@ class Executor:
 
     # Leases
 
-    def _plan_renewal(self) -> None:
-        """The timer is not cancelled when there is no claim left, since the next one comes soon."""
-        loop = asyncio.get_running_loop()
-        self._renewed_at = loop.time()
-        self._renewal = loop.call_later(self._lease / 3, self._renew, context=Context())
-
-    def _renew(self) -> None:
-        self._renewal = None
-        if self._live:
-            self._beside(self._renew_all())
-
-    async def _renew_all(self) -> None:
-        runs = tuple(self._live.values())
-        try:
-            async with asyncio.timeout(self._lease / 3):
-                lost = await self._queue.renew(self.owner, [live.claim for live in runs])
-        except (GatewayError, TimeoutError) as error:
-            logger.warning("leases were not renewed", extra={"reason": str(error)})
-            if asyncio.get_running_loop().time() - self._renewed_at < self._lease:
-                self._renewal = asyncio.get_running_loop().call_later(
-                    self._lease / 6, self._renew, context=Context()
-                )
-                return
-            lost = [live.claim for live in runs]  # Others have them by now.
-        gone = {(claim.spec.id, claim.attempt) for claim in lost}
-        for live in runs:
-            if (live.spec.id, live.claim.attempt) in gone:
-                self._lose(live)
-        self._plan_renewal()
-
     def _lose(self, live: LiveRun) -> None:
         """Drop a Run that another owner, or another attempt, has now."""
         if live.task is None:
             return
         self._note_lost(live)
         self._drop(live)
-        self._beside(self._show_life())
+        self._beside(self._leases.show_life())
 
     def _drop(self, live: LiveRun) -> None:
         """Stop executing the Run without ending it."""
@@ -714,13 +685,6 @@ class Executor:
         self._forget(live)
         if not self._live:
             self._idle.set()
-
-    async def _show_life(self) -> None:
-        """Get claims again: the queue takes an owner that has lost a lease for dead."""
-        try:
-            await self._queue.renew(self.owner, ())
-        except GatewayError as error:
-            logger.warning("leases were not renewed", extra={"reason": str(error)})
 
     def _note_lost(self, live: LiveRun) -> None:
         extra = {"run": live.spec.id, "attempt": live.claim.attempt}

@@ -26,6 +26,7 @@ from opensoul.adapters.tools.builtin.memory_index import (
 )
 from opensoul.adapters.tools.builtin.tool import ToolFailed
 from opensoul.domain.tools import Effect, Repeat
+from tests.examples import examples
 from tests.tools.builtin.calls import NOON, Caller, caller
 
 
@@ -258,7 +259,7 @@ async def test_no_query_is_an_error(memory: Caller, query: str) -> None:
     assert await memory.text("memory_search", query="word") == "MEMORY.md:1\na word"
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(50))
 @given(st.text(min_size=1, max_size=40) | st.text(string.punctuation, min_size=1, max_size=20))
 def test_no_text_breaks_a_query(tmp_path: Path, query: str) -> None:
     workspace = tmp_path / "workspace"

@@ -7,8 +7,9 @@ that there is only one list of keys.
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
@@ -85,13 +86,19 @@ def _union_shape(args: tuple[Any, ...]) -> Shape:
     return shape_of(arms[0]) if len(arms) == 1 else Shape("scalar")
 
 
-def fields_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
+@cache
+def fields_of(model: type[BaseModel]) -> Mapping[str, FieldInfo]:
     """The fields of a model that have an effect, by their names in files."""
     return {
         field.alias or name: field
         for name, field in model.model_fields.items()
         if not mark(field, "x-inert")
     }
+
+
+@cache
+def _members(model: type[BaseModel]) -> Mapping[str, tuple[Shape, FieldInfo]]:
+    return {name: (shape_of(field.annotation), field) for name, field in fields_of(model).items()}
 
 
 def mark(field: FieldInfo, name: str) -> Any:
@@ -105,9 +112,9 @@ def _below(shape: Shape | None, key: str | int) -> tuple[Shape, FieldInfo | None
     if shape is None:
         return None
     if shape.kind == "object" and shape.model is not None and isinstance(key, str):
-        field = fields_of(shape.model).get(key)
-        if field is not None:
-            return shape_of(field.annotation), field
+        member = _members(shape.model).get(key)
+        if member is not None:
+            return member
         # Keys without a field have an effect where their type is declared.
         declared = "__pydantic_extra__" in shape.model.__annotations__
         return (Shape("scalar"), None) if declared else None
@@ -118,8 +125,7 @@ def _below(shape: Shape | None, key: str | int) -> tuple[Shape, FieldInfo | None
 
 def entries(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[Entry]:
     """Every key that has an effect, objects before their members."""
-    for name, field in fields_of(model).items():
-        shape = shape_of(field.annotation)
+    for name, (shape, field) in _members(model).items():
         entry = Entry((*path, name), field, shape)
         yield entry
         at, inner = entry.path, shape
