@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequenc
 from contextlib import aclosing
 from functools import cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from ....domain.errors import AgentFailed
 from ....domain.messages import Image, Message, Part, Reasoning, Role, Text, ToolCall
@@ -66,8 +67,8 @@ class LangGraph:
     types = frozenset({_GRAPH, _BUILDER})
 
     def __init__(self) -> None:
-        self._speaking: dict[int, set[_Path]] = {}
-        """By the id of a graph, the nodes that were seen to add the answers of their models to
+        self._speaking: WeakKeyDictionary[Any, set[_Path]] = WeakKeyDictionary()
+        """Of each graph, the nodes that were seen to add the answers of their models to
         `messages`."""
 
     def describe(self, target: object) -> str:
@@ -95,7 +96,7 @@ class LangGraph:
 
     async def run(self, target: object, run: AgentRun) -> AsyncGenerator[AgentEvents]:
         graph: Any = target
-        speaking = self._speaking.setdefault(id(graph), _known_to_speak(graph))
+        speaking = self._speaking.setdefault(graph, _known_to_speak(graph))
         reader = _Reader(graph, run, speaking)
         graph, thread, saver = _with_memory(graph, run)
         if run.resumption is not None and saver is not None:
@@ -103,9 +104,7 @@ class LangGraph:
         config = {
             "callbacks": [reader.meter],
             "configurable": {"thread_id": thread, "opensoul": run, **_params(run)},
-            "recursion_limit": min(_limit(graph), _MOST_STEPS)
-            if _limit(graph) >= _UNLIMITED
-            else _limit(graph),
+            "recursion_limit": _limit(graph),
         }
         parts = graph.astream(
             _input(graph, run),
@@ -154,12 +153,13 @@ def _known_to_speak(graph: Any) -> set[_Path]:
 
 
 def _limit(graph: Any) -> int:
-    return int((graph.config or {}).get("recursion_limit", _UNLIMITED))
+    own = (graph.config or {}).get("recursion_limit", _UNLIMITED)
+    return _MOST_STEPS if own >= _UNLIMITED else int(own)
 
 
 def _with_memory(graph: Any, run: AgentRun) -> tuple[Any, str, Any]:
-    """The graph with the checkpointer of the run, its thread, and the checkpointer where it is ours.
-    Raises AgentFailed."""
+    """The graph with the checkpointer for the run, its thread, and the checkpointer where it is
+    ours. Raises AgentFailed."""
     own = graph.checkpointer
     if run.framework_memory:
         if own is None or isinstance(own, bool):
@@ -308,9 +308,7 @@ def _from_message(message: Any) -> Message:
                 parts.append(Image(data, mime))
     if message.type == "tool":
         failed = message.status == "error"
-        return Message(
-            Role.TOOL, tuple(parts), tool_call_id=message.tool_call_id, is_error=failed
-        )
+        return Message(Role.TOOL, tuple(parts), tool_call_id=message.tool_call_id, is_error=failed)
     return Message(Role.ASSISTANT, (*parts, *_calls(message)))
 
 
@@ -435,9 +433,9 @@ class _Reader:
                 if is_root:
                     events += self._released(message)
                 for call in _calls(message):
-                    if call.id not in self._done and call.id not in self._open:
-                        if not (is_output and call.id in answers):
-                            self._pending[call.id] = call
+                    known = call.id in self._done or call.id in self._open
+                    if not (known or (is_output and call.id in answers)):
+                        self._pending[call.id] = call
             else:
                 events += self._finished(message)
         return events
@@ -539,10 +537,8 @@ class _Reader:
     def _newest(self, messages: list[Any]) -> list[Any]:
         """The messages of the state that came with this run."""
         given = [number for number, m in enumerate(messages) if self._is_given(m)]
-        if given:
-            new = messages[given[-1] + 1 :]
-        else:  # They were replaced, by a summary for instance.
-            new = [m for m in messages if m.id in self._new]
+        # Those that the run began with may be gone, replaced by a summary for instance.
+        new = messages[given[-1] + 1 :] if given else [m for m in messages if m.id in self._new]
         return [m for m in new if m.type in ("ai", "tool")]
 
 
