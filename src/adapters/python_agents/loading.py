@@ -22,6 +22,13 @@ _EXTRAS = {
     "strands": "strands",
 }
 """The extras that install the packages of frameworks."""
+_QUIET = {
+    # Agno reports every run to its makers.
+    "AGNO_TELEMETRY": "false",
+    # LiteLLM, which Google ADK uses, fetches a list of prices when it is imported.
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+}
+"""Variables that keep frameworks from connecting to their makers, unless they are set."""
 _importing = threading.Lock()
 """`sys.path` is changed by one import at a time."""
 
@@ -30,6 +37,8 @@ def load(target: PythonTarget) -> object:
     """The object that the target names. Raises TargetInvalid, whatever its module does."""
     module_name, _, attribute = target.target.partition(":")
     with _importing:
+        for name, value in _QUIET.items():
+            os.environ.setdefault(name, value)
         if target.path:
             if not os.path.isdir(target.path):
                 raise TargetInvalid(f"There is no directory {target.path}.")

@@ -106,6 +106,8 @@ class LangGraph:
             "configurable": {"thread_id": thread, "opensoul": run, **_params(run)},
             "recursion_limit": _limit(graph),
         }
+        if run.resumption is not None and graph.checkpointer:
+            reader.resume((await graph.aget_state(config)).values)
         parts = graph.astream(
             _input(graph, run),
             config,
@@ -347,12 +349,23 @@ class _Reader:
         self._pending: dict[str, ToolCall] = {}
         """The calls of tools that have not begun."""
         self._open: dict[str, ToolCall] = {}
-        self._done: set[str] = set()
+        denied = {} if run.resumption is None else run.resumption.decisions
+        self._done = {call_id for call_id, allowed in denied.items() if not allowed}
+        """The calls whose results are known."""
         self._state: Any = None
         self._whole: set[str] = set()
         """The ids of the messages that were streamed."""
         self.interrupts: dict[str, Any] = {}
         self.meter = _meter_class()()
+
+    def resume(self, state: Any) -> None:
+        """Go on from a state in which calls of tools have no results yet."""
+        messages = self._newest(_messages_in(state))
+        known = self._done | {m.tool_call_id for m in messages if m.type == "tool"}
+        for message in messages:
+            for call in _calls(message) if message.type == "ai" else ():
+                if call.id not in known:
+                    self._pending[call.id] = call
 
     def take(self, kind: str, ns: Sequence[str], data: Any) -> list[AgentEvent]:
         """The events of a part of the stream."""
