@@ -24,6 +24,11 @@ ifneq ($(shell [ "`cat .venv/.place 2>/dev/null`" = "`pwd -P`" ] && $(BIN)/pytho
 .PHONY: .venv/.run .venv/.dev
 endif
 
+# Once in a new .venv and without coverage. Otherwise each process of the tests compiles the tests and
+# the libraries at the same time, under coverage. A failure shows when the tests are run.
+COMPILED := .venv/.compiled
+COMPILE := [ -e $(COMPILED) ] || { $(BIN)/pytest -q --collect-only > /dev/null && touch $(COMPILED); }
+
 say = printf '\n== %s\n'
 
 help: ## List what can be made.
@@ -57,7 +62,8 @@ test-all: checks ## Run `make test` and the tests marked e2e (whole programs) an
 checks: .venv/.dev
 	@$(say) 'Formatting (ruff format --check .)' && $(BIN)/ruff format --check .
 	@$(say) 'Lint (ruff check .)' && $(BIN)/ruff check .
-	@$(say) 'Types (mypy)' && $(BIN)/mypy
+	@$(say) 'Types (mypy), and compiling the tests in a new .venv'; { $(COMPILE); } & \
+	    $(BIN)/mypy; code=$$?; wait; exit $$code
 	@$(say) 'Architecture contracts (lint-imports)' && $(BIN)/lint-imports
 	@$(say) 'The hot path against its baseline (python -m bench.guard)' && $(BIN)/python -m bench.guard
 	@$(say) 'The local model (opensoul models fetch)' && $(MAKE) --no-print-directory model

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 from typing import cast
 
-from .wire import DONE, TOKEN
+from .wire import CHAT, DONE, TOKEN
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _WRITTEN = re.compile(rb"@(\d+)@")
@@ -36,9 +36,9 @@ class Answered:
 class Client(asyncio.Protocol):
     """Sends one request at a time."""
 
-    def __init__(self, token: str, *, timed: bool = False) -> None:
+    def __init__(self, token: str, *, timed: bool = False, path: str = CHAT) -> None:
         self._head = (
-            "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
+            f"POST {path} HTTP/1.1\r\nHost: localhost\r\n"
             f"Authorization: Bearer {token}\r\nContent-Type: application/json\r\nContent-Length: "
         ).encode()
         self._timed = timed
@@ -113,8 +113,10 @@ class Client(asyncio.Protocol):
             self._done.set_exception(error)
 
 
-async def connected(port: int, token: str, *, timed: bool = False) -> Client:
+async def connected(port: int, token: str, *, timed: bool = False, path: str = CHAT) -> Client:
     """A client with a connection of its own."""
     loop = asyncio.get_running_loop()
-    _, client = await loop.create_connection(lambda: Client(token, timed=timed), "127.0.0.1", port)
+    _, client = await loop.create_connection(
+        lambda: Client(token, timed=timed, path=path), "127.0.0.1", port
+    )
     return client

@@ -22,7 +22,7 @@ import uvloop
 
 from . import proc
 from .client import Answered, Closed, connected
-from .wire import FAST, long_question, question
+from .wire import CHAT, FAST, long_question, question
 
 TURNS = 10
 """A conversation of the plan `memory` has so many turns: its cost does not grow with the time
@@ -41,6 +41,7 @@ class Job:
     port: int
     pid: int
     token: str
+    path: str = CHAT
     plan: str = "stateless"
     model: str = FAST
     stream: bool = False
@@ -75,12 +76,14 @@ def bodies(job: Job, worker: int) -> Iterator[bytes]:
             # Encode a constant body once, since encoding costs more than sending.
             if job.messages:
                 yield from itertools.repeat(long_question(job.model, job.messages, user=user))
-            yield from itertools.repeat(question(job.model, stream=job.stream, user=user))
-        yield question(job.model, stream=job.stream, user=user)
+            yield from itertools.repeat(
+                question(job.model, stream=job.stream, user=user, path=job.path)
+            )
+        yield question(job.model, stream=job.stream, user=user, path=job.path)
 
 
 async def _work(job: Job, worker: int, tally: _Tally) -> None:
-    client = await connected(job.port, job.token)
+    client = await connected(job.port, job.token, path=job.path)
     for body in bodies(job, worker):
         if tally.stopping or (job.requests and tally.requested >= job.requests):
             break
@@ -88,7 +91,7 @@ async def _work(job: Job, worker: int, tally: _Tally) -> None:
         try:
             answered = await client.ask(body, stream=job.stream)
         except Closed:  # hypercorn does so after 1,000 requests.
-            client = await connected(job.port, job.token)
+            client = await connected(job.port, job.token, path=job.path)
             answered = await client.ask(body, stream=job.stream)
         if tally.measuring and not tally.stopping:
             tally.answers.append(answered)

@@ -119,6 +119,10 @@ def figures(cases: Cases) -> Iterator[Figure]:
         samples = rounds["gateway"]
         ratio = statistics.median(each["cpu_ms"] / each["empty_cpu_ms"] for each in samples)
         yield Figure("5,000 stored sessions, CPU to none", ratio, 1.1, True)
+    if rounds := cases.get("responses-50"):
+        samples = rounds["gateway"]
+        ratio = statistics.median(each["cpu_ms"] / each["chat_cpu_ms"] for each in samples)
+        yield Figure("50 chunks of a response, CPU to chat", ratio, 1.25, True)
     if rounds := cases.get("resident"):
         samples = rounds["gateway"]
         yield Figure("memory idle, MB", median(samples, "idle") / 1e6, 110, True)

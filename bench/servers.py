@@ -54,7 +54,12 @@ def gateway_config(address: str) -> dict[str, object]:
     return {
         "gateway": {
             "auth": {"token": TOKEN},
-            "http": {"endpoints": {"chatCompletions": {"enabled": True}}},
+            "http": {
+                "endpoints": {
+                    "chatCompletions": {"enabled": True},
+                    "responses": {"enabled": True},
+                }
+            },
         },
         "agents": {
             "defaults": {"maxConcurrent": 1_000},

@@ -14,7 +14,7 @@ from . import proc
 from .cases import Pace, Rounds
 from .process import Server
 from .servers import Make
-from .wire import FAST, SHORT
+from .wire import CHAT, FAST, RESPONSES, SHORT
 
 _STREAMS = 500
 _SESSIONS = 5_000
@@ -134,10 +134,25 @@ def resident(bench: Bench) -> Rounds:
     return rounds
 
 
+def responses(bench: Bench) -> Rounds:
+    """A stream of 50 chunks as a response, and as a chat completion."""
+    job: dict[str, Any] = {"model": FAST, "stream": True, "concurrency": 16}
+    job |= {"seconds": bench.pace.seconds, "warm": bench.pace.warm}
+    rounds: Rounds = {"gateway": []}
+    with ExitStack() as stack:
+        server = bench.start(stack, "gateway", "responses")
+        for number in range(bench.pace.rounds):
+            order = (RESPONSES, CHAT) if number % 2 else (CHAT, RESPONSES)
+            cpu = {path: server.load(**job, path=path)["cpu_ms"] for path in order}
+            rounds["gateway"].append({"cpu_ms": cpu[RESPONSES], "chat_cpu_ms": cpu[CHAT]})
+    return rounds
+
+
 SPECIAL: Mapping[str, Callable[[Bench], Rounds]] = {
     "cold-start": cold_start,
     "resident": resident,
     "slow-500": slow_streams,
     "session-2000": long_session,
     "sessions-5000": many_sessions,
+    "responses-50": responses,
 }

@@ -12,6 +12,9 @@ FAST = "chunks-50"
 PACED = "paced-50"
 """Models of the mock provider; see its docstring."""
 
+CHAT = "/v1/chat/completions"
+RESPONSES = "/v1/responses"
+
 DONE = b"data: [DONE]\n\n"
 
 
@@ -50,13 +53,20 @@ def framed(piece: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(piece), piece)
 
 
-def question(model: str, *, stream: bool, user: str | None = None, text: str = "Hello!") -> bytes:
-    """The body of a request with one short message."""
-    fields: dict[str, object] = {
-        "model": model,
-        "stream": stream,
-        "messages": [{"role": "user", "content": text}],
-    }
+def question(
+    model: str,
+    *,
+    stream: bool,
+    user: str | None = None,
+    text: str = "Hello!",
+    path: str = CHAT,
+) -> bytes:
+    """The body of a request to `path` with one short message."""
+    fields: dict[str, object] = {"model": model, "stream": stream}
+    if path == RESPONSES:
+        fields["input"] = text
+    else:
+        fields["messages"] = [{"role": "user", "content": text}]
     if user is not None:
         fields["user"] = user
     return orjson.dumps(fields)

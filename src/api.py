@@ -7,7 +7,15 @@ in any release. docs/extending.md says how plugins are found.
 from .adapters.persistence.common import HeldSteps
 from .adapters.persistence.common import decode as decode_message
 from .adapters.persistence.common import encode as encode_message
-from .adapters.python_agents import AgentEvent, AgentEvents, AgentRun, ApprovalsAsked, Framework
+from .adapters.python_agents import (
+    AgentEvent,
+    AgentEvents,
+    AgentRun,
+    ApprovalsAsked,
+    Framework,
+    GatewayModel,
+    model,
+)
 from .adapters.transports import Limits, Route, Switch, Transport
 from .adapters.transports.http import principal
 from .domain.access import (
@@ -93,6 +101,7 @@ __all__ = [
     "Framework",
     "Gateway",
     "GatewayError",
+    "GatewayModel",
     "Grant",
     "HeldSteps",
     "Image",
@@ -149,6 +158,7 @@ __all__ = [
     "estimate",
     "estimate_all",
     "introduced",
+    "model",
     "newest_that_fit",
     "principal",
     "repaired",

@@ -34,8 +34,9 @@ from ..adapters.tools import BuiltinTools, SchemaValidator, SessionTools, schema
 from ..adapters.transports import Transport
 from ..adapters.transports.control.handshake import Facts
 from ..adapters.transports.control.plane import ControlPlane
+from ..adapters.transports.model_server import ModelServer
 from ..adapters.web import GuardedClient
-from ..domain.execution import Executor, Generations, ModelRouter, SystemPrompts
+from ..domain.execution import Executor, Generations, ModelRouter, SystemPrompts, TurnLoop
 from ..domain.models import Cooldowns
 from ..domain.ports import (
     AgentRunner,
@@ -44,11 +45,13 @@ from ..domain.ports import (
     ConfigFile,
     CurrentSettings,
     DeviceBook,
+    Embedder,
     KeyBook,
     KnowledgeSource,
     Limits,
     ModelClient,
     NewId,
+    ResponseBook,
     RunEvents,
     RunQueue,
     RunSignals,
@@ -65,10 +68,13 @@ from ..domain.services import (
     AgentSessions,
     Approvals,
     Devices,
+    EmbeddingService,
     Gateway,
     Keys,
     Quotas,
+    Responses,
     SessionService,
+    TokenCounts,
     ToolService,
 )
 from . import factories as making
@@ -113,6 +119,7 @@ class Container(DeclarativeContainer):
     store: Provider[SessionStore] = Singleton(making.store, settings, clock, monotonic)
     catalog: Provider[SessionCatalog] = Singleton(making.catalog, store)
     stored_approvals: Provider[ApprovalBook] = Singleton(making.stored_approvals, store)
+    stored_responses: Provider[ResponseBook] = Singleton(making.stored_responses, store)
     device_book: Provider[DeviceBook] = Singleton(making.device_book, settings, locations)
     key_book: Provider[KeyBook] = Singleton(making.key_book, settings, locations)
     lock: Provider[Lock] = Singleton(making.lock, locations, settings)
@@ -133,6 +140,9 @@ class Container(DeclarativeContainer):
         making.approvals, stored_approvals, queue, signals, run_events, clock
     )
     approval_book: Provider[ApprovalBook] = Singleton(making.approval_book, approvals)
+    responses: Provider[Responses] = Singleton(
+        making.responses, stored_responses, settings, catalog, queue, clock, new_id
+    )
 
     # Models and runners.
     openai: Provider[ModelClient] = Singleton(OpenAICompletions)
@@ -142,6 +152,7 @@ class Container(DeclarativeContainer):
     models: Provider[Mapping[str, ModelClient]] = Singleton(
         making.models, openai, anthropic, local, scripted
     )
+    embedders: Provider[Mapping[str, Embedder]] = Singleton(making.embedders)
     prepare: Provider[Mapping[str, Prepare]] = Singleton(making.prepare, local)
     cooldowns: Provider[Cooldowns] = Singleton(making.cooldowns, monotonic)
     router: Provider[ModelRouter] = Singleton(making.router, models, cooldowns)
@@ -169,7 +180,7 @@ class Container(DeclarativeContainer):
     compile_schema: Provider[CompileSchema] = Object(schema_check)
     knowledge: Provider[KnowledgeSource] = Singleton(making.knowledge, locations)
     system_prompts: Provider[SystemPrompts] = Singleton(making.system_prompts, knowledge, clock)
-    native: Provider[AgentRunner] = Singleton(
+    native: Provider[TurnLoop] = Singleton(
         making.native,
         router,
         toolbox,
@@ -181,7 +192,10 @@ class Container(DeclarativeContainer):
         monotonic,
     )
     echo: Provider[AgentRunner] = Singleton(EchoRunner)
-    python_agents: Provider[PythonAgents] = Singleton(making.python_agents, find_plugins)
+    model_server: Provider[ModelServer] = Singleton(making.model_server, router, settings, web)
+    python_agents: Provider[PythonAgents] = Singleton(
+        making.python_agents, find_plugins, model_server
+    )
     python: Provider[AgentRunner] = Singleton(
         making.python, python_agents, approval_book, compile_schema, clock
     )
@@ -231,6 +245,9 @@ class Container(DeclarativeContainer):
         late_gateway,
         quotas,
     )
+    embeddings: Provider[EmbeddingService] = Singleton(
+        making.embeddings, gateway, embedders, quotas
+    )
     tool_service: Provider[ToolService] = Singleton(
         making.tool_service,
         gateway,
@@ -243,6 +260,7 @@ class Container(DeclarativeContainer):
         clock,
         monotonic,
     )
+    token_counts: Provider[TokenCounts] = Singleton(making.token_counts, gateway, native)
 
     # The application.
     supervisor: Provider[Supervisor] = Singleton(Supervisor)
@@ -272,7 +290,10 @@ class Container(DeclarativeContainer):
         making.transports,
         gateway,
         approvals,
+        responses,
         tool_service,
+        embeddings,
+        token_counts,
         control,
         readiness,
         web,
@@ -295,12 +316,15 @@ class Container(DeclarativeContainer):
         key_book,
         quotas,
         approvals,
+        responses,
         control,
         models,
+        embedders,
         toolbox,
         tool_service,
         prepare,
         python_agents,
+        model_server,
         readiness,
         supervisor,
         configure_logging,

@@ -11,10 +11,19 @@ from typing import Any, Protocol
 from ..adapters.python_agents import PythonAgents
 from ..adapters.transports import Transport
 from ..adapters.transports.control.broadcast import HEALTH_SECONDS, TICK_SECONDS
+from ..adapters.transports.model_server import ModelServer
 from ..domain.errors import ModelFailed, StoreFailed
 from ..domain.execution import Executor
 from ..domain.models import ModelTarget
-from ..domain.ports import CurrentSettings, KeyBook, ModelClient, RunEvents, SessionStore, Toolbox
+from ..domain.ports import (
+    CurrentSettings,
+    Embedder,
+    KeyBook,
+    ModelClient,
+    RunEvents,
+    SessionStore,
+    Toolbox,
+)
 from ..domain.services import (
     CHECK_SECONDS,
     EXPIRY_SECONDS,
@@ -23,6 +32,7 @@ from ..domain.services import (
     Gateway,
     Keys,
     Quotas,
+    Responses,
     ToolService,
 )
 from ..domain.settings import LoggingSettings, Settings
@@ -87,12 +97,15 @@ class Lifecycle:
         key_book: KeyBook,
         quotas: Quotas,
         approvals: Approvals,
+        responses: Responses,
         control: Control,
         models: Mapping[str, ModelClient],
+        embedders: Mapping[str, Embedder],
         toolbox: Toolbox,
         tools: ToolService,
         prepare: Mapping[str, Prepare],
         python_agents: PythonAgents,
+        model_server: ModelServer,
         readiness: Readiness,
         supervisor: Supervisor,
         configure_logging: ConfigureLogging,
@@ -111,12 +124,15 @@ class Lifecycle:
         self._key_book = key_book
         self._quotas = quotas
         self._approvals = approvals
+        self._responses = responses
         self._control = control
         self._models = models
+        self._embedders = embedders
         self._toolbox = toolbox
         self._tools = tools
         self._prepare = prepare
         self._python_agents = python_agents
+        self._model_server = model_server
         self._readiness = readiness
         self._supervisor = supervisor
         self._configure_logging = configure_logging
@@ -182,7 +198,10 @@ class Lifecycle:
             # Nothing below fails: models and tasks that were closed are not opened again.
             for client in self._models.values():
                 stack.push_async_callback(client.close)
+            for embedder in self._embedders.values():
+                stack.push_async_callback(embedder.close)
             stack.push_async_callback(self._toolbox.close)
+            stack.push_async_callback(self._model_server.close)
             stack.push_async_callback(self._python_agents.close)
             self._begin_tasks()
             stack.push_async_callback(self._end_tasks)
@@ -253,10 +272,17 @@ class Lifecycle:
         await self._supervisor.close()
 
     async def _prune(self) -> None:
-        """Delete the sessions of stateless requests once their time is over, or they are too
-        much."""
+        """Delete the sessions of stateless requests, and stored responses, once their time is over,
+        or they are too much."""
         sessions = self._settings().sessions
         await self._prune_beyond(sessions.one_off_retention, sessions.one_off_max_bytes)
+        try:
+            deleted = await self._responses.prune()
+        except StoreFailed as error:
+            logger.warning("responses not deleted", extra={"reason": error.message})
+        else:
+            if deleted:
+                logger.info("responses deleted", extra={"responses": deleted})
 
     async def _prune_beyond(self, keep: float | None, max_bytes: int | None) -> None:
         try:

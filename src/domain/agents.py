@@ -28,6 +28,8 @@ class RunLimits:
     """Without waiting for approvals."""
     cost: float | None = None
     """US dollars, of the models whose price is known."""
+    own_calls: int | None = None
+    """Calls of tools that the Run's client does not run itself, where the client sets a limit."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,6 +98,10 @@ class UnknownAgent(InvalidRequest):
     code = "model_not_found"
 
 
+class UnknownModel(InvalidRequest):
+    code = "model_not_found"
+
+
 class SessionKeyInvalid(InvalidRequest):
     code = "invalid_session_key"
 
@@ -117,6 +121,40 @@ class AgentConflict(SessionKeyInvalid):
 
 class SendBlocked(InvalidRequest):
     code = "send_blocked"
+
+
+class TurnNotStored(InvalidRequest):
+    """The Run that another one is to follow has stored no turn, or none that is still kept."""
+
+    code = "no_stored_turn"
+
+
+class UnknownResponse(InvalidRequest):
+    """There is no such response, or it is another principal's: clients cannot tell these apart."""
+
+    code = "response_not_found"
+
+
+class UnknownPreviousResponse(UnknownResponse):
+    code = "previous_response_not_found"
+
+
+class UnknownConversation(InvalidRequest):
+    """The same of conversations and of their items."""
+
+    code = "conversation_not_found"
+
+
+class ConversationLocked(InvalidRequest):
+    """A response of the conversation has not ended."""
+
+    code = "conversation_locked"
+
+
+class NotInBackground(InvalidRequest):
+    """Only a response that was begun with `background` can be cancelled."""
+
+    code = "not_in_background"
 
 
 class KeyReused(InvalidRequest):

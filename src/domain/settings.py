@@ -12,7 +12,7 @@ from ipaddress import IPv4Network, IPv6Network
 
 from .agents import AgentDirectory
 from .api_keys import ApiKey
-from .models import ModelDirectory, Secret
+from .models import ModelDirectory, ModelTarget, Secret
 from .sessions import SessionSettings
 from .tools import Names, ServerSandbox
 
@@ -111,6 +111,11 @@ class EndpointSettings:
     embeddings: bool = False
     mcp: bool = False
     a2a: bool = False
+
+    @property
+    def begins_runs(self) -> bool:
+        """One of them answers with a run."""
+        return any((self.responses, self.messages, self.completions, self.mcp, self.a2a))
 
     @property
     def lists_models(self) -> bool:
@@ -231,6 +236,8 @@ class Settings:
     chat: ChatEndpointSettings = field(default_factory=ChatEndpointSettings)
     endpoints: EndpointSettings = EndpointSettings()
     models: ModelDirectory = field(default_factory=ModelDirectory)
+    embedding_models: tuple[ModelTarget, ...] = ()
+    """The first one answers where a request names an agent."""
     sessions: SessionSettings = field(default_factory=SessionSettings)
     lanes: LaneSettings = field(default_factory=LaneSettings)
     runs: RunLogSettings = field(default_factory=RunLogSettings)

@@ -1,4 +1,4 @@
-"""llmprobe finds the surface of chat completions and models as its assertions demand."""
+"""llmprobe finds the surfaces of models, chat completions and responses as it demands."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from tests.clients.scripted import behaviour_for
 from tests.fakes.behaviours import Behaviour, Exchange, answer
 
 REPORT = PROJECT / "docs" / "conformance.md"
-SURFACES = ("models", "chat")
+SURFACES = ("models", "chat", "responses")
+ENDPOINTS = {name: {"enabled": True} for name in ("chatCompletions", "responses")}
+GATEWAY = {"auth": {"token": SECRET}, "http": {"endpoints": ENDPOINTS}}
 _TEXTS = {
     "What is 2 + 2?": ("4",),
     "Say hello": ("Hello",),
@@ -38,9 +40,9 @@ def _answer(body: dict[str, Any]) -> Behaviour:
 
 
 @pytest.mark.e2e
-async def test_every_assertion_about_chat_and_models_passes(tmp_path: Path) -> None:
+async def test_every_assertion_passes(tmp_path: Path) -> None:
     require(NODE_MODULES / "llmprobe")
-    async with gateway(tmp_path, sensible) as (served, _):
+    async with gateway(tmp_path, sensible, gateway=GATEWAY) as (served, _):
         program = NODE_MODULES / ".bin" / "llmprobe"
         options = ["--quick", "--no-bench", "--no-save", "--json", "--api-key", SECRET]
         target: list[str | Path] = ["node", program, f"{served.url}/v1"]

@@ -11,7 +11,11 @@ from tests.clients.installed import SCHEMATHESIS, gateway, require, run
 
 GATEWAY = {
     "auth": {"token": SECRET},
-    "http": {"endpoints": {"chatCompletions": {"enabled": True}}},
+    "http": {
+        "endpoints": {
+            name: {"enabled": True} for name in ("chatCompletions", "messages", "responses")
+        }
+    },
     "tools": {"invoke": {"allow": ["read"]}},
 }
 # A schema cannot say all that a value has to be: the name of an agent or a session, for one.

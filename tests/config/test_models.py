@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from opensoul.domain.errors import InvalidRequest, SendBlocked
@@ -124,3 +126,48 @@ def test_a_kind_of_conversation_that_there_is_not_is_an_error(place: Place) -> N
         "{ session: { sendPolicy: { rules: [{ action: 'deny', match: { chatType: 'all' } }] } } }"
     )
     assert issue.path == "session.sendPolicy.rules.0.match.chatType"
+
+
+def with_embeddings(*names: str, more: str = PROVIDERS) -> str:
+    section = f"{{ enabled: true, models: {json.dumps(names)} }}"
+    return f"{{ {more}, gateway: {{ http: {{ endpoints: {{ embeddings: {section} }} }} }} }}"
+
+
+def test_embedding_models_need_not_be_listed_by_their_provider(place: Place) -> None:
+    names = ("acme/embed", "acme/two", "openai/text-embedding-3-small", "acme/embed")
+    settings = place.load(with_embeddings(*names)).settings
+    unlisted, listed, built_in = settings.embedding_models
+
+    assert (unlisted.ref, unlisted.provider.base_url) == ("acme/embed", "http://127.0.0.1:9/v1")
+    assert (unlisted.price.known, listed.price.input) == (False, 1.5)
+    assert (built_in.ref, built_in.provider.api) == (names[2], "openai-completions")
+    assert settings.models.get("acme/embed") is None
+
+
+def test_the_local_embedding_model_needs_no_provider(place: Place) -> None:
+    text = with_embeddings("local/multilingual-e5-small")
+    (local,) = place.load(text).settings.embedding_models
+    assert (local.ref, local.provider.api) == ("local/multilingual-e5-small", "local")
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("none/x", "there is no provider `none`"),
+        ("acme/", "has no model after the slash"),
+        ("acme", "is neither `provider/model` nor an alias"),
+        ("antropic/x", "did you mean `anthropic`"),
+        ("other/x", "has no embeddings here"),
+    ],
+)
+def test_a_wrong_embedding_model_is_reported_with_its_place(
+    place: Place, name: str, says: str
+) -> None:
+    issue = place.issue(with_embeddings("acme/embed", name))
+    assert issue.path == "gateway.http.endpoints.embeddings.models.1"
+    assert says in issue.message
+
+
+def test_without_an_embedding_model_there_is_a_note(place: Place) -> None:
+    notes = place.load(with_embeddings()).settings.notes
+    assert any("embeddings.models names no model" in note for note in notes)

@@ -109,6 +109,16 @@ SLOW = replace(DONE, seconds=20.0)
         pytest.param([DONE] * 3, RunLimits(steps=3), StopReason.MAX_STEPS, id="no step"),
         pytest.param([DONE] * 2, RunLimits(tool_calls=5), None, id="one call is left"),
         pytest.param([DONE] * 2, RunLimits(tool_calls=4), StopReason.MAX_TOOL_CALLS, id="no call"),
+        pytest.param([DONE] * 2, RunLimits(own_calls=5), None, id="one of the agent's is left"),
+        pytest.param(
+            [DONE] * 2, RunLimits(own_calls=4), StopReason.MAX_TOOL_CALLS, id="none of them"
+        ),
+        pytest.param(
+            [replace(DONE, handed=frozenset("a"))] * 2,
+            RunLimits(own_calls=3),
+            None,
+            id="those of the client do not count",
+        ),
         pytest.param(
             [COSTLY] * 2, RunLimits(output_tokens=20_001), None, id="a token of output is left"
         ),
@@ -153,6 +163,20 @@ OUT_OF_TIME = "not run: the run has reached its limit of 40 seconds (maxSeconds)
                 )
             ),
             id="the calls beyond the limit are not run",
+        ),
+        pytest.param(
+            replace(OPEN, handed=frozenset("a")),
+            RunLimits(own_calls=1),
+            RecordResults(
+                (
+                    failed_result(
+                        B,
+                        "not run: the run has reached the client's limit of 1 tool calls "
+                        "(max_tool_calls)",
+                    ),
+                )
+            ),
+            id="the agent's calls beyond the client's limit are not run",
         ),
         pytest.param(
             replace(OPEN, results=(B_DONE,)),

@@ -27,7 +27,7 @@ from opensoul.domain.messages import Image, Message, Role, Text
 from opensoul.domain.models import ModelDirectory
 from opensoul.domain.runs.events import Aborted, Failed, Started
 from opensoul.domain.runs.records import RunQuery, RunRecord, RunStatus, record_of, status_after
-from opensoul.domain.runs.spec import OnLeave, RunRequest, RunSpec
+from opensoul.domain.runs.spec import After, OnLeave, RunRequest, RunSpec
 from opensoul.domain.services.access import Access
 from opensoul.domain.services.gateway import Gateway
 from opensoul.domain.sessions import Conversation
@@ -151,8 +151,11 @@ DIFFERENT: Mapping[str, Sequence[object]] = {
     "model": ["opensoul/beta"],
     "agent_id": ["beta"],
     "session_key": ["other", None],
+    "after": [After("run-1", SessionKey("main", "trip"))],
     "on_leave": [OnLeave.CONTINUE],
     "chosen_model": ["fake/m"],
+    "max_tool_calls": [3],
+    "side_task": ["compaction"],
     "client_tools": [
         ClientTools((ToolSpec("f", ""),)),
         ClientTools((ToolSpec("f", "", strict=True),)),

@@ -55,7 +55,10 @@ def call(call_id: str, name: str, value: object = None) -> dict[str, Any]:
 
 
 def events(
-    *blocks: Mapping[str, Any], stop: str | None = None, usage: Mapping[str, int] = USAGE
+    *blocks: Mapping[str, Any],
+    stop: str | None = None,
+    usage: Mapping[str, int] = USAGE,
+    stop_sequence: str | None = None,
 ) -> list[dict[str, Any]]:
     """The events of a message with these content blocks, as the API sends them."""
     calls = any(block["type"] == "tool_use" for block in blocks)
@@ -72,7 +75,9 @@ def events(
     for index, block in enumerate(blocks):
         found += _block_events(index, block)
     stop = stop or ("tool_use" if calls else "end_turn")
-    delta = {"stop_reason": stop, "stop_sequence": None}
+    if stop_sequence is not None:
+        stop = "stop_sequence"
+    delta = {"stop_reason": stop, "stop_sequence": stop_sequence}
     found.append(
         {"type": "message_delta", "delta": delta, "usage": {"output_tokens": OUTPUT_TOKENS}}
     )
@@ -127,9 +132,11 @@ def streamed(*of: Mapping[str, Any]) -> Behaviour:
     return behave
 
 
-def message(*blocks: Mapping[str, Any], stop: str | None = None) -> Behaviour:
+def message(
+    *blocks: Mapping[str, Any], stop: str | None = None, stop_sequence: str | None = None
+) -> Behaviour:
     """Stream a message with these content blocks."""
-    return streamed(*events(*blocks, stop=stop))
+    return streamed(*events(*blocks, stop=stop, stop_sequence=stop_sequence))
 
 
 def refuse(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -15,16 +16,21 @@ from quart import Quart
 
 from opensoul.adapters.persistence.common.live_logs import Bounds
 from opensoul.adapters.persistence.common.no_catalog import NoCatalog
-from opensoul.adapters.persistence.memory import MemoryApprovals, MemoryLimits
+from opensoul.adapters.persistence.memory import MemoryApprovals, MemoryLimits, MemoryResponses
 from opensoul.adapters.persistence.memory.run_events import MemoryRunEvents
 from opensoul.adapters.persistence.memory.store import MemoryStore
 from opensoul.adapters.persistence.queue import Lanes, LocalQueue
 from opensoul.adapters.system.ids import new_id
 from opensoul.adapters.tools import EmptyToolbox
-from opensoul.adapters.transports import RouteTable, Transport, health, openapi
+from opensoul.adapters.transports import RouteTable, Transport, anthropic, health, openapi
 from opensoul.adapters.transports import runs as runs_http
 from opensoul.adapters.transports.http import install
 from opensoul.adapters.transports.openai import chat as openai_chat
+from opensoul.adapters.transports.openai import completions as openai_completions
+from opensoul.adapters.transports.openai import conversations as openai_conversations
+from opensoul.adapters.transports.openai import embeddings as openai_embeddings
+from opensoul.adapters.transports.openai import models as openai_models
+from opensoul.adapters.transports.openai import responses as openai_responses
 from opensoul.adapters.web import GuardedClient
 from opensoul.app.server import hypercorn as our_hypercorn
 from opensoul.domain.access import ALL_SCOPES, Credential, Principal
@@ -46,13 +52,20 @@ from opensoul.domain.models.calls import (
     Usage,
 )
 from opensoul.domain.models.cooldowns import Cooldowns
+from opensoul.domain.models.embeddings import EmbeddingRequest, Embeddings
 from opensoul.domain.runs.events import RunEvent
 from opensoul.domain.runs.records import RunRecord
 from opensoul.domain.runs.spec import RunRequest, RunSpec
-from opensoul.domain.services import Approvals
+from opensoul.domain.services import Approvals, EmbeddingService, Responses, TokenCounts
 from opensoul.domain.services.access import Access
 from opensoul.domain.services.gateway import Gateway
-from opensoul.domain.settings import AuthMode, AuthSettings, ChatEndpointSettings, Settings
+from opensoul.domain.settings import (
+    AuthMode,
+    AuthSettings,
+    ChatEndpointSettings,
+    EndpointSettings,
+    Settings,
+)
 
 TOKEN = "secret"
 STARTED_AT = 1_700_000_000.5
@@ -93,6 +106,35 @@ class ScriptedModel:
                         await asyncio.sleep(0)
         finally:
             self.closed.set()
+
+    async def close(self) -> None:
+        """Nothing to let go of."""
+
+
+class LengthEmbedder:
+    """An Embedder whose vector of a text is its length and the dimension. It remembers what it was
+    asked, waits for `gate` where there is one, and raises `failure`."""
+
+    def __init__(self) -> None:
+        self.seen: list[EmbeddingRequest] = []
+        self.gate: asyncio.Event | None = None
+        self.called = asyncio.Event()
+        self.left = asyncio.Event()
+        self.failure: Exception | None = None
+        self.usage: Usage | None = Usage(3, 0)
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        self.seen.append(request)
+        self.called.set()
+        try:
+            if self.gate is not None:
+                await self.gate.wait()
+            if self.failure is not None:
+                raise self.failure
+            vectors = tuple(struct.pack("<ff", len(text), 0.5) for text in request.texts)
+            return Embeddings(vectors, self.usage)
+        finally:
+            self.left.set()
 
     async def close(self) -> None:
         """Nothing to let go of."""
@@ -146,6 +188,10 @@ def some_settings() -> Settings:
         agents=AgentDirectory(agents, "main"),
         auth=AuthSettings(AuthMode.TOKEN, Secret(TOKEN)),
         chat=ChatEndpointSettings(enabled=True),
+        embedding_models=tuple(
+            ModelTarget(Provider("fake", "test"), name) for name in ("embed-1", "embed-2")
+        ),
+        endpoints=EndpointSettings(completions=True, embeddings=True),
     )
 
 
@@ -155,6 +201,7 @@ class Harness:
 
     settings: Settings = field(default_factory=some_settings)
     model: ScriptedModel = field(default_factory=ScriptedModel)
+    embedder: LengthEmbedder = field(default_factory=LengthEmbedder)
     store: MemoryStore = field(default_factory=MemoryStore)
     failing: dict[str, str] = field(default_factory=dict)
     port: int = 0
@@ -205,10 +252,31 @@ class Harness:
             clock=time.time,
             new_id=new_id,
         )
+        self.responses = Responses(
+            book=MemoryResponses(),
+            settings=lambda: self.settings,
+            catalog=NoCatalog(),
+            queue=self.queue,
+            clock=time.time,
+            new_id=new_id,
+        )
         self.transports: tuple[Transport, ...] = (
-            openai_chat.transport(
-                self.gateway, self.approvals, GuardedClient(), started_at=STARTED_AT
+            openai_chat.transport(self.gateway, self.approvals, GuardedClient()),
+            openai_models.transport(self.gateway, started_at=STARTED_AT),
+            openai_completions.transport(self.gateway, self.approvals),
+            openai_embeddings.transport(
+                EmbeddingService(gateway=self.gateway, embedders={"test": self.embedder})
             ),
+            anthropic.transport(
+                self.gateway,
+                self.approvals,
+                TokenCounts(gateway=self.gateway, native=loop),
+                GuardedClient(),
+            ),
+            openai_responses.transport(
+                self.gateway, self.approvals, self.responses, GuardedClient(), clock=time.time
+            ),
+            openai_conversations.transport(self.gateway, self.responses, clock=time.time),
             runs_http.transport(self.gateway),
             health.transport(self.check),
             openapi.transport(lambda: RouteTable(self.transports)),

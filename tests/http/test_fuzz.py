@@ -83,14 +83,17 @@ def changed(value: Any, path: tuple[Any, ...], new: Any) -> Any:
 class Fuzzed:
     """One application, asked without a socket: the wire is not what is tried here."""
 
-    def __init__(self) -> None:
-        self.harness = Harness()
+    def __init__(self, harness: Harness, path: str = CHAT) -> None:
+        self.harness = harness
+        self.path = path
         # An answer in every format that a request may require here.
         self.harness.model.script = (TextDelta("{}"), HELLO[-1])
         self.client = self.harness.app.test_client()
 
     async def ask(self, body: bytes, headers: dict[str, str] | None = None) -> int:
-        response = await self.client.post(CHAT, data=body, headers={**BEARER, **(headers or {})})
+        response = await self.client.post(
+            self.path, data=body, headers={**BEARER, **(headers or {})}
+        )
         answered = await response.get_data(as_text=False)
         assert response.status_code in (200, 400, 404, 413, 415), (body, answered)
         if response.status_code != 200:
@@ -100,7 +103,7 @@ class Fuzzed:
 
 @pytest.fixture
 async def fuzzed() -> AsyncIterator[Fuzzed]:
-    fuzzed = Fuzzed()
+    fuzzed = Fuzzed(Harness())
     await fuzzed.harness.store.open()
     yield fuzzed
     await fuzzed.harness.gateway.drain(1)

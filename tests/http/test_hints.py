@@ -10,6 +10,8 @@ from .app import Harness
 from .client import BEARER, CHAT, Client
 
 RESPONSES = (
+    "POST /v1/responses",
+    "gateway.http.endpoints.responses.enabled",
     'provider.chat("opensoul")',
     'set_default_openai_api("chat_completions")',
     "use_responses_api=False",
@@ -22,13 +24,13 @@ MODELS = ("GET /v1/models", "base URL")
 @pytest.mark.parametrize(
     ("method", "path", "says"),
     [
-        ("POST", "/v1/responses", RESPONSES),
-        ("GET", "/v1/responses/resp_1", RESPONSES),
         ("POST", "/responses", RESPONSES),
-        ("POST", "/v1/conversations", RESPONSES),
-        ("POST", "/v1/completions", ("chat completions", "ChatOpenAI", "is_chat_model=True")),
-        ("POST", "/completions", ("chat completions",)),
-        ("POST", "/v1/embeddings", ("Embeddings are not served",)),
+        ("POST", "/v1/v1/responses", (*RESPONSES, "base URL", "`/v1` at its end")),
+        ("POST", "/openai/responses", RESPONSES),
+        ("POST", "/conversations", RESPONSES),
+        ("POST", "/v1/completions/x", ("chat completions", "ChatOpenAI", "is_chat_model=True")),
+        ("POST", "/completions", ("POST /v1/completions", "completions.enabled")),
+        ("POST", "/v1/rerank", ("POST /v1/embeddings", "embeddings.enabled")),
         ("POST", "/v1/images/generations", ("only POST /v1/chat/completions",)),
         ("POST", "/v1/audio/speech", ("only POST /v1/chat/completions",)),
         ("POST", "/v1/moderations", ("only POST /v1/chat/completions",)),
@@ -69,6 +71,14 @@ async def test_the_404_says_what_there_is_instead(
     assert [text for text in says if text not in reply.error["message"]] == []
 
 
+async def test_what_is_switched_off_names_its_switch_and_chat_completions(client: Client) -> None:
+    reply = await client.ask("POST", "/v1/responses")
+
+    assert (reply.status, reply.error["code"]) == (404, "endpoint_disabled")
+    said = ("gateway.http.endpoints.responses.enabled", CHAT, *RESPONSES[2:])
+    assert [text for text in said if text not in reply.error["message"]] == []
+
+
 async def test_a_doubled_slash_in_front_does_no_harm(client: Client) -> None:
     assert (await client.get("//v1/models")).status == 200
     assert (await client.get("//v1/models", headers={})).status == 401
@@ -97,18 +107,21 @@ async def test_the_405_says_which_request_is_served(
     )
 
 
-@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens", "/messages"])
+@pytest.mark.parametrize(
+    "path", ["/messages", "/v1/v1/messages", "/v1/messages/", "/v1/messages/batches"]
+)
 async def test_clients_of_anthropic_get_the_error_in_their_own_envelope(
-    gateway: Harness, client: Client, path: str
+    client: Client, path: str
 ) -> None:
     reply = await client.ask("POST", path, data=b'{"model":"claude"}')
 
     assert reply.status == 404
-    assert list(reply.json) == ["type", "error"]
+    assert list(reply.json) == ["type", "error", "request_id"]
     assert reply.json["type"] == "error"
     assert list(reply.json["error"]) == ["type", "message"]
     assert reply.json["error"]["type"] == "not_found_error"
-    assert "chat completions (POST /v1/chat/completions)" in reply.json["error"]["message"]
+    assert "only POST /v1/messages and" in reply.json["error"]["message"]
+    assert "POST /v1/chat/completions" in reply.json["error"]["message"]
     if path.startswith("/v1"):
         reply = await client.ask("POST", path, headers={"x-api-key": "wrong"})
         assert (reply.status, reply.json["error"]["type"]) == (401, "authentication_error")

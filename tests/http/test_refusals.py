@@ -208,7 +208,7 @@ async def test_the_lockout_follows_the_address_that_a_trusted_proxy_tells(
 
 
 async def test_unknown_paths_are_told_as_json(client: Client) -> None:
-    for path in ("/v1/embeddings", "/v1", "/v1/models/", "/v1//models"):
+    for path in ("/v1/audio", "/v1", "/v1/models/", "/v1//models"):
         reply = await client.get(path)
         assert (reply.status, reply.error["code"]) == (404, "not_found")
         assert reply.error["type"] == "invalid_request_error"

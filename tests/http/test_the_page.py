@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from opensoul.domain.messages import Message, Role, Text
 from opensoul.domain.models import TextDelta
+from opensoul.domain.settings import EndpointSettings
 
 from .app import HELLO, Harness
 from .client import CHAT, Client
@@ -56,6 +58,7 @@ async def test_it_is_not_there_unless_switched_on(
 async def test_the_model_list_is_switched_with_it_and_at_once(
     gateway: Harness, client: Client
 ) -> None:
+    gateway.settings = replace(gateway.settings, endpoints=EndpointSettings())
     assert (await client.get("/v1/models")).status == 200
     gateway.chat(enabled=False)
     assert (await client.get("/v1/models")).status == 404

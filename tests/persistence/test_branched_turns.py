@@ -162,3 +162,36 @@ def test_open_turns_of_earlier_releases_have_no_history() -> None:
     del body["history"]
 
     assert decode_open_turn(json.dumps(body).encode(), "3", 1) == replace(turn, history=None)
+
+
+async def test_an_exact_branch_begins_at_a_transcript_that_is_not_current(store: Any) -> None:
+    await store.append(branch())
+    exact = replace(make_turn("4", session_id="third", at=4.0), history=Span("first", 0, 2, True))
+    await store.append(exact)
+
+    assert await current(store) == ("third", ["1?", "1!", "4?", "4!"])
+    assert await named(store, "first") == ["1?", "1!", "2?", "2!"]
+    assert await named(store, "second") == ["1?", "1!", "3?", "3!"]
+
+
+async def test_the_place_of_a_turn_is_that_of_its_own_transcript(store: Any) -> None:
+    await store.append(branch())
+
+    spans = [await store.span(run_id) for run_id in ("1", "2", "3", "none")]
+
+    assert spans == [Span("first", 0, 2), Span("first", 0, 4), Span("second", 0, 4), None]
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_an_open_turn_keeps_how_its_branch_begins(exact: bool) -> None:
+    turn = OpenTurn(KEY, "second", "3", 3.0, (question(),), history=replace(SPAN, exact=exact))
+
+    assert decode_open_turn(encode_open_turn(turn), "3", 1) == turn
+
+
+def test_an_open_turn_of_an_earlier_version_is_read() -> None:
+    turn = OpenTurn(KEY, "second", "3", 3.0, (question(),), history=SPAN)
+    body = json.loads(encode_open_turn(turn))
+    body["history"] = body["history"][:3]
+
+    assert decode_open_turn(json.dumps(body).encode(), "3", 1) == turn

@@ -92,6 +92,14 @@ def test_what_no_model_can_count_is_cut() -> None:
     assert kept == Finished(StopReason.STOP, Usage(2**53, -(2**53)), "m")
 
 
+def test_the_end_by_a_stop_sequence_is_kept() -> None:
+    event = Finished(StopReason.STOP, Usage(1, 2, cache_writes=1), "m", "END")
+    (kept,) = decode_events(encode_events([event]))
+    assert kept == event
+    assert isinstance(kept, Finished)
+    assert kept.usage.cache_writes == 1
+
+
 @pytest.mark.parametrize(
     "data",
     [

@@ -83,6 +83,7 @@ SPECS = st.builds(
     client_tools=st.none() | CLIENT_TOOLS,
     side_task=ANY_TEXT,
     chosen_model=ANY_TEXT,
+    max_tool_calls=st.none() | st.integers(1, 9),
 )
 
 

@@ -217,6 +217,18 @@ async def test_old_one_off_sessions_are_pruned_and_nothing_else(
     assert await store.prune_one_off(60.0) == 0
 
 
+async def test_a_one_off_session_that_goes_on_is_kept_from_its_last_turn(
+    store: SessionStore, steady: HandClock
+) -> None:
+    for run_id in ("r1", "r2"):
+        steady.now += 50.0
+        await store.append(make_turn(run_id, at=1_000.0, one_off=True))
+
+    assert await store.prune_one_off(60.0) == 0
+    steady.now += 61.0
+    assert await store.prune_one_off(60.0) == 1
+
+
 async def one_offs(store: SessionStore, count: int, size: int) -> list[int]:
     """Store that many one-off turns; which of them are there."""
     for n in range(count):

@@ -320,3 +320,29 @@ async def test_a_changed_target_is_in_force_for_the_next_run(write: Write, tmp_p
         after = await served.text()
 
     assert (before, after) == ("first", "2nd")
+
+
+SHARED = """
+    import asyncio
+    tools = []
+    async def first(run):
+        tools.append(asyncio.get_running_loop())
+        yield "first"
+    async def second(run):
+        yield str(tools[0] is asyncio.get_running_loop())
+"""
+
+
+async def test_the_agents_of_a_module_share_their_loop_also_when_they_are_configured_anew(
+    write: Write, tmp_path: Path
+) -> None:
+    name = write(SHARED)
+
+    async with serving(tmp_path, configured({"target": f"{name}:first"})) as served:
+        await served.text()
+        served.configure(configured({"target": f"{name}:second"}))
+        async with asyncio.timeout(30):
+            await served.container.reloads().applied()
+        same = await served.text()
+
+    assert same == "True"

@@ -2,6 +2,7 @@
 
 from .agents import PythonAgents, PythonAgentState, Status
 from .errors import TargetInvalid
+from .models import GatewayModel, ModelAccess, model
 from .recognition import GROUP, Framework
 from .runner import PythonRunner
 from .runs import AgentEvent, AgentEvents, AgentRun, ApprovalsAsked, Resumption
@@ -13,10 +14,13 @@ __all__ = [
     "AgentRun",
     "ApprovalsAsked",
     "Framework",
+    "GatewayModel",
+    "ModelAccess",
     "PythonAgentState",
     "PythonAgents",
     "PythonRunner",
     "Resumption",
     "Status",
     "TargetInvalid",
+    "model",
 ]

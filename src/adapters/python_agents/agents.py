@@ -16,6 +16,7 @@ from ...domain.errors import AgentFailed
 from .errors import TargetInvalid
 from .functions import stream
 from .loading import load
+from .models import ModelAccess, provided
 from .processes import ProcessHost
 from .recognition import Find, Frameworks, described
 from .runs import AgentEvent, AgentRun
@@ -83,63 +84,85 @@ class InlineHost:
         """Nothing was started."""
 
 
-class ThreadHost:
-    """In a thread and an event loop of its own. The clients that an agent opens belong to the loop
-    on which they are first used, so that it has one for its life; only when its code has blocked
-    that loop do later runs get another."""
+class Threads:
+    """A thread with an event loop for each package with agents. The clients that agents open belong
+    to the loop on which they are first used, and are often shared by the agents of a package, so
+    that it has one loop while the Gateway runs; only when code has blocked that loop do later runs
+    get another."""
 
-    def __init__(self, target: PythonTarget, frameworks: Frameworks) -> None:
+    def __init__(self) -> None:
+        self._current: dict[tuple[str, str], AgentThread] = {}
+        self._blocked: list[AgentThread] = []
+
+    def of(self, target: PythonTarget) -> AgentThread:
+        key = _package(target)
+        if key not in self._current:
+            self._current[key] = AgentThread(f"agents of {key[1]}")
+        return self._current[key]
+
+    def replace(self, target: PythonTarget, thread: AgentThread) -> None:
+        """Give later runs another thread: the code of some run blocks this one."""
+        key = _package(target)
+        if self._current.get(key) is thread:
+            del self._current[key]
+            self._blocked.append(thread)
+
+    async def close(self) -> None:
+        threads = [*self._blocked, *self._current.values()]
+        self._blocked.clear()
+        self._current.clear()
+        await asyncio.gather(*(thread.close() for thread in threads))
+
+
+def _package(target: PythonTarget) -> tuple[str, str]:
+    return target.path, target.target.partition(":")[0].partition(".")[0]
+
+
+class ThreadHost:
+    """In the thread of the agent's package."""
+
+    def __init__(self, target: PythonTarget, frameworks: Frameworks, threads: Threads) -> None:
         self._target = target
         self._frameworks = frameworks
+        self._threads = threads
         self._loaded: object = None
-        self._thread: AgentThread | None = None
-        self._blocked: list[AgentThread] = []
 
     async def load(self) -> str:
         async def work() -> tuple[object, str]:
             loaded = load(self._target)
             return loaded, described(loaded, self._frameworks)
 
-        self._loaded, what = await self._running().call(work())
+        self._loaded, what = await self._threads.of(self._target).call(work())
         return what
 
     async def stream(self, run: AgentRun) -> AsyncGenerator[list[AgentEvent]]:
+        thread = self._threads.of(self._target)
         try:
-            async with aclosing(self._read(run)) as batches:
+            async with aclosing(self._read(run, thread)) as batches:
                 async for batch in batches:
                     yield batch
         except LoopBlocked:
-            self._replace(run)
+            self._replace(run, thread)
         else:
             return
-        async with aclosing(self._read(run)) as batches:
+        thread = self._threads.of(self._target)
+        async with aclosing(self._read(run, thread)) as batches:
             async for batch in batches:
                 yield batch
 
-    def _read(self, run: AgentRun) -> AsyncGenerator[list[AgentEvent]]:
-        make = partial(stream, self._loaded, run, self._frameworks)
-        return Pump(make, self._running().loop).read()
-
-    async def close(self) -> None:
-        threads = [*self._blocked, *(() if self._thread is None else (self._thread,))]
-        self._thread = None
-        for thread in threads:
-            await thread.close()
-
-    def _running(self) -> AgentThread:
-        if self._thread is None:
-            self._thread = AgentThread(f"agent {self._target.target}")
-        return self._thread
-
-    def _replace(self, run: AgentRun) -> None:
-        """Give this run and later ones another thread: some other run blocks the loop."""
-        if self._thread is not None:
-            self._blocked.append(self._thread)
-        self._thread = None
+    def _replace(self, run: AgentRun, thread: AgentThread) -> None:
         logger.error(
             "the code of an agent blocks its event loop; later runs get another thread",
             extra={"agent": run.agent_id, "run": run.run_id, "target": self._target.target},
         )
+        self._threads.replace(self._target, thread)
+
+    def _read(self, run: AgentRun, thread: AgentThread) -> AsyncGenerator[list[AgentEvent]]:
+        make = partial(stream, self._loaded, run, self._frameworks)
+        return Pump(make, thread.loop).read()
+
+    async def close(self) -> None:
+        """Its thread is that of other agents, too."""
 
 
 @dataclass(slots=True, eq=False)
@@ -151,6 +174,8 @@ class _Entry:
     running: int = 0
     retired: bool = False
     described: str = ""
+    access: tuple[str, str] | None = None
+    """The URL of the Gateway's models, and the agent's key for them."""
     problem: TargetInvalid | None = field(default=None)
 
     @property
@@ -167,8 +192,10 @@ class _Entry:
 class PythonAgents:
     """Loads agents in the background and streams their runs."""
 
-    def __init__(self, find: Find) -> None:
+    def __init__(self, find: Find, models: ModelAccess | None = None) -> None:
         self._frameworks = Frameworks(find)
+        self._models = models
+        self._threads = Threads()
         self._entries: dict[str, _Entry] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -207,7 +234,13 @@ class PythonAgents:
                 raise AgentFailed(
                     f"The agent `{agent.id}` cannot be loaded; the Gateway's log says why."
                 )
-            async with aclosing(entry.host.stream(run)) as batches:
+            # The tasks and threads of the run begin with its first event.
+            with provided(entry.access):
+                batches = entry.host.stream(run)
+                first = await anext(batches, None)
+            async with aclosing(batches):
+                if first is not None:
+                    yield first
                 async for batch in batches:
                     yield batch
         finally:
@@ -222,6 +255,7 @@ class PythonAgents:
         self._entries.clear()
         while self._closing:
             await asyncio.wait(self._closing)
+        await self._threads.close()
 
     def _entry_of(self, agent: Agent) -> _Entry:
         """The entry of an agent; one of an earlier configuration is loaded for its last runs."""
@@ -237,8 +271,7 @@ class PythonAgents:
         return entry
 
     def _begin(self, agent_id: str, target: PythonTarget) -> _Entry:
-        host = self._host(target)
-        entry = _Entry(agent_id, target, host)
+        entry = _Entry(agent_id, target, self._host(target))
         entry.loading = asyncio.create_task(self._load(entry), name=f"load agent {agent_id}")
         return entry
 
@@ -247,14 +280,22 @@ class PythonAgents:
             return InlineHost(target, self._frameworks)
         if target.isolation is Isolation.PROCESS:
             return ProcessHost(target)
-        return ThreadHost(target, self._frameworks)
+        return ThreadHost(target, self._frameworks, self._threads)
 
     async def _load(self, entry: _Entry) -> str:
         extra = {"agent": entry.agent_id, "target": entry.target.target}
         try:
-            entry.described = await entry.host.load()
+            if self._models is not None:
+                entry.access = await self._models.start(), self._models.key_of(entry.agent_id)
+            with provided(entry.access):
+                entry.described = await entry.host.load()
         except TargetInvalid as error:
             entry.problem = error
+            logger.exception("an agent cannot be loaded", extra=extra)
+            return ""
+        except Exception as error:
+            # The outermost handler of the task: runs of the agent would wait for ever.
+            entry.problem = TargetInvalid(f"{type(error).__name__}: {error}")
             logger.exception("an agent cannot be loaded", extra=extra)
             return ""
         logger.info("an agent is loaded: %s", entry.described, extra=extra)

@@ -72,6 +72,8 @@ def _chain(error: BaseException) -> list[BaseException]:
 
 
 def _kind_of(error: BaseException) -> FailureKind | None:
+    if isinstance(error, ModelFailed):
+        return error.kind
     status = getattr(error, "status_code", None)
     if isinstance(status, int) and not isinstance(status, bool):
         if status in _KINDS:

@@ -14,8 +14,9 @@ from contextlib import aclosing, suppress
 from pathlib import Path
 
 from ...domain.agents import PythonTarget
-from ...domain.errors import AgentFailed, FailureKind, ModelFailed
+from ...domain.errors import AgentFailed, FailureKind, InvalidRequest, ModelFailed
 from .errors import RemoteFailure, TargetInvalid
+from .models import current_access, environment
 from .runs import ENDS, AgentEvent, AgentRun
 from .threads import LoopBlocked
 from .wire import BrokenFrame, Frame, dump_run, frame_of, load_events, read_frame
@@ -55,8 +56,8 @@ class Worker:
         self._tasks: list[asyncio.Task[None]] = []
 
     @classmethod
-    async def start(cls, target: PythonTarget, env: Mapping[str, str] | None) -> Worker:
-        """Start a process and have it load the agent."""
+    async def start(cls, target: PythonTarget, env: Mapping[str, str]) -> Worker:
+        """Start a process and have it load the agent. `env` adds to the environment."""
         ours, theirs = socket.socketpair()
         try:
             process = await asyncio.create_subprocess_exec(
@@ -66,7 +67,7 @@ class Worker:
                 stderr=asyncio.subprocess.STDOUT,
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
-                env=None if env is None else dict(env),
+                env={**os.environ, **env},
             )
         except BaseException:
             ours.close()
@@ -215,9 +216,9 @@ class ProcessHost:
     """A worker process, which is started again by the next run after it has died; with growing
     pauses where it dies soon after its start."""
 
-    def __init__(self, target: PythonTarget, env: Mapping[str, str] | None = None) -> None:
+    def __init__(self, target: PythonTarget) -> None:
         self._target = target
-        self._env = env
+        self._env: Mapping[str, str] = {}
         self._worker: Worker | None = None
         self._blocked: list[Worker] = []
         self._starting = asyncio.Lock()
@@ -225,6 +226,7 @@ class ProcessHost:
         self._not_before = 0.0
 
     async def load(self) -> str:
+        self._env = environment(current_access())
         worker = await self._alive()
         return await asyncio.shield(worker.loaded)
 
@@ -323,12 +325,14 @@ def _failure(frame: Frame, run: AgentRun) -> Exception:
         exc_info=RemoteFailure(str(frame["details"])),
         extra={"agent": run.agent_id, "run": run.run_id},
     )
+    if frame["kind"] is not None:
+        why = message or f"The model of the agent `{run.agent_id}` failed: {name}."
+        return ModelFailed(FailureKind(frame["kind"]), why)
+    if name == InvalidRequest.__name__:
+        param = frame["param"]
+        return InvalidRequest(message, param=param if isinstance(param, str) else None)
     if message:
         return AgentFailed(message)
-    if frame["kind"] is not None:
-        return ModelFailed(
-            FailureKind(frame["kind"]), f"The model of the agent `{run.agent_id}` failed: {name}."
-        )
     return AgentFailed(
         f"The agent `{run.agent_id}` failed with {name}; the Gateway's log says where."
     )

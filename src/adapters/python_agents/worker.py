@@ -19,6 +19,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from ...domain.agents import PythonTarget
+from ...domain.errors import InvalidRequest
 from .errors import TargetInvalid, UserCodeExited, failure_kind
 from .functions import stream
 from .loading import load
@@ -99,6 +100,7 @@ class _Worker:
                 kind=None if kind is None else kind.value,
                 name=type(error).__name__,
                 message=str(getattr(error, "message", "")) if _is_ours(error) else "",
+                param=error.param if isinstance(error, InvalidRequest) else None,
                 details="".join(traceback.format_exception(error)),
             )
 

@@ -36,6 +36,12 @@ def json_content(schema: Mapping[str, Any], **examples: object) -> dict[str, Any
     return {"application/json": media}
 
 
+def object_schema(optional: Mapping[str, Any], **required: Any) -> dict[str, Any]:
+    """The JSON Schema of an object, by those of its fields."""
+    needed = {"required": list(required)} if required else {}
+    return {"type": "object", **needed, "properties": {**required, **optional}}
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What a request may use: bytes of its body, seconds to send it, and seconds that a client may
@@ -97,7 +103,8 @@ class Transport:
 
     `start` is awaited once the Gateway is ready for runs, and before the port is served; `stop`
     when the last run has ended, before the stores are closed. `upgrade` answers WebSocket upgrades
-    on every path and authenticates its clients itself; at most one transport has it.
+    on `upgrade_path`, or on every path that no other transport has where that is empty, and
+    authenticates its clients itself; of each path, at most one transport answers them.
     """
 
     name: str
@@ -105,6 +112,7 @@ class Transport:
     start: Callable[[], Awaitable[None]] = nothing
     stop: Callable[[], Awaitable[None]] = nothing
     upgrade: Upgrade | None = None
+    upgrade_path: str = ""
 
 
 class RouteTable:
@@ -118,8 +126,10 @@ class RouteTable:
         names = [transport.name for transport in self.transports]
         if repeated := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"two transports have the name {min(repeated)!r}")
-        if sum(transport.upgrade is not None for transport in self.transports) > 1:
-            raise ValueError("two transports answer WebSocket upgrades")
+        paths = [one.upgrade_path for one in self.transports if one.upgrade is not None]
+        if repeated := {path for path in paths if paths.count(path) > 1}:
+            where = min(repeated) or "every path"
+            raise ValueError(f"two transports answer WebSocket upgrades on {where}")
         self._by_rule = _by_rule(self)
         self._sources = tuple(dict.fromkeys(route.limits for route in self)) or (_DEFAULT,)
         self._in_force: _InForce | None = None

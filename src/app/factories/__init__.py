@@ -8,6 +8,7 @@ compares their types.
 from .agents import (
     commands,
     knowledge,
+    model_server,
     native,
     python,
     python_agents,
@@ -27,8 +28,10 @@ from .execution import (
     lanes,
     local_queue,
     queue,
+    responses,
     session_service,
     signals,
+    token_counts,
 )
 from .persistence import (
     catalog,
@@ -39,10 +42,11 @@ from .persistence import (
     run_log,
     store,
     stored_approvals,
+    stored_responses,
     workspaces,
 )
 from .process import configure_logging, facts, lifecycle, log_bounds, readiness, stop_process
-from .providers import cooldowns, local, models, prepare, router
+from .providers import cooldowns, embedders, embeddings, local, models, prepare, router
 from .tooling import all_tools, builtin_tools, mcp, sandbox, session_tools, tool_service, toolbox
 
 __all__ = [
@@ -60,6 +64,8 @@ __all__ = [
     "cooldowns",
     "device_book",
     "devices",
+    "embedders",
+    "embeddings",
     "executor",
     "facts",
     "gateway",
@@ -77,6 +83,7 @@ __all__ = [
     "lock",
     "log_bounds",
     "mcp",
+    "model_server",
     "models",
     "native",
     "prepare",
@@ -85,6 +92,7 @@ __all__ = [
     "queue",
     "quotas",
     "readiness",
+    "responses",
     "router",
     "run_events",
     "run_log",
@@ -98,7 +106,9 @@ __all__ = [
     "stop_process",
     "store",
     "stored_approvals",
+    "stored_responses",
     "system_prompts",
+    "token_counts",
     "token_file",
     "tool_service",
     "toolbox",

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from ...adapters.config import Locations
 from ...adapters.python_agents import PythonAgents, PythonRunner
 from ...adapters.tools import WorkspaceKnowledge
+from ...adapters.transports.media import MediaReader
+from ...adapters.transports.model_server import ModelServer
 from ...domain.execution import COMMAND_RUNNER, ModelRouter, SystemPrompts, TurnLoop
 from ...domain.ports import (
     AgentRunner,
@@ -17,9 +19,10 @@ from ...domain.ports import (
     RunQueue,
     RunSignals,
     Toolbox,
+    WebClient,
 )
 from ...domain.runs import CompileSchema, Validate
-from ...domain.services import ActiveRuns, Approvals, CommandRunner, SessionService
+from ...domain.services import ActiveRuns, Approvals, CommandRunner, ModelCalls, SessionService
 from .. import plugins
 
 
@@ -40,7 +43,7 @@ def native(
     system_prompts: SystemPrompts,
     clock: Clock,
     monotonic: Clock,
-) -> AgentRunner:
+) -> TurnLoop:
     return TurnLoop(
         router,
         toolbox,
@@ -53,8 +56,12 @@ def native(
     )
 
 
-def python_agents(find_plugins: plugins.Find) -> PythonAgents:
-    return PythonAgents(find_plugins)
+def model_server(router: ModelRouter, settings: CurrentSettings, web: WebClient) -> ModelServer:
+    return ModelServer(ModelCalls(router, settings), MediaReader(web), settings)
+
+
+def python_agents(find_plugins: plugins.Find, model_server: ModelServer) -> PythonAgents:
+    return PythonAgents(find_plugins, model_server)
 
 
 def python(
@@ -84,7 +91,7 @@ def commands(
 
 
 def runners(
-    native: AgentRunner,
+    native: TurnLoop,
     echo: AgentRunner,
     python: AgentRunner,
     commands: AgentRunner,

@@ -7,7 +7,15 @@ from collections.abc import Callable
 from ...adapters.config import ConfigSource
 from ...adapters.mcp import McpToolbox
 from ...adapters.system.logging import LogRing
-from ...adapters.transports import RouteTable, Transport, a2a, health, mcp_server, openapi
+from ...adapters.transports import (
+    RouteTable,
+    Transport,
+    a2a,
+    anthropic,
+    health,
+    mcp_server,
+    openapi,
+)
 from ...adapters.transports import approvals as approvals_http
 from ...adapters.transports import runs as runs_http
 from ...adapters.transports import tool_calls as tool_calls_http
@@ -15,6 +23,11 @@ from ...adapters.transports.control.dependencies import Dependencies
 from ...adapters.transports.control.handshake import Facts
 from ...adapters.transports.control.plane import ControlPlane
 from ...adapters.transports.openai import chat as openai_chat
+from ...adapters.transports.openai import completions as openai_completions
+from ...adapters.transports.openai import conversations as openai_conversations
+from ...adapters.transports.openai import embeddings as openai_embeddings
+from ...adapters.transports.openai import models as openai_models
+from ...adapters.transports.openai import responses as openai_responses
 from ...domain.ports import (
     Clock,
     ConfigFile,
@@ -24,7 +37,17 @@ from ...domain.ports import (
     WebClient,
     Workspaces,
 )
-from ...domain.services import Approvals, Devices, Gateway, Keys, SessionService, ToolService
+from ...domain.services import (
+    Approvals,
+    Devices,
+    EmbeddingService,
+    Gateway,
+    Keys,
+    Responses,
+    SessionService,
+    TokenCounts,
+    ToolService,
+)
 from .. import plugins
 from ..readiness import Readiness
 
@@ -89,7 +112,10 @@ def control(
 def transports(
     gateway: Gateway,
     approvals: Approvals,
+    responses: Responses,
     tool_service: ToolService,
+    embeddings: EmbeddingService,
+    token_counts: TokenCounts,
     control: ControlPlane,
     readiness: Readiness,
     web: WebClient,
@@ -101,7 +127,13 @@ def transports(
 ) -> list[Transport]:
     every: list[Transport] = []
     own = [
-        openai_chat.transport(gateway, approvals, web, started_at=clock()),
+        openai_chat.transport(gateway, approvals, web),
+        openai_completions.transport(gateway, approvals),
+        openai_embeddings.transport(embeddings),
+        openai_models.transport(gateway, started_at=clock()),
+        anthropic.transport(gateway, approvals, token_counts, web),
+        openai_responses.transport(gateway, approvals, responses, web, clock=clock),
+        openai_conversations.transport(gateway, responses, clock=clock),
         runs_http.transport(gateway),
         a2a.transport(gateway, approvals, web),
         approvals_http.transport(approvals),

@@ -7,20 +7,30 @@ from collections.abc import Mapping
 from ...adapters.persistence.memory import MemoryRunEvents
 from ...adapters.persistence.queue import Lanes, LocalQueue
 from ...adapters.persistence.sqlite.runs import SqliteRunEvents
-from ...domain.execution import Compactor, Executor, Generations, ModelRouter
+from ...domain.execution import Compactor, Executor, Generations, ModelRouter, TurnLoop
 from ...domain.ports import (
     AgentRunner,
     ApprovalBook,
     Clock,
     CurrentSettings,
     NewId,
+    ResponseBook,
     RunEvents,
     RunQueue,
     RunSignals,
     SessionCatalog,
     SessionStore,
 )
-from ...domain.services import Access, AgentSessions, Approvals, Gateway, Quotas, SessionService
+from ...domain.services import (
+    Access,
+    AgentSessions,
+    Approvals,
+    Gateway,
+    Quotas,
+    Responses,
+    SessionService,
+    TokenCounts,
+)
 from ..late import Late
 
 
@@ -51,6 +61,24 @@ def approvals(
 ) -> Approvals:
     return Approvals(
         book=stored_approvals, queue=queue, signals=signals, run_events=run_events, clock=clock
+    )
+
+
+def responses(
+    stored_responses: ResponseBook,
+    settings: CurrentSettings,
+    catalog: SessionCatalog,
+    queue: RunQueue,
+    clock: Clock,
+    new_id: NewId,
+) -> Responses:
+    return Responses(
+        book=stored_responses,
+        settings=settings,
+        catalog=catalog,
+        queue=queue,
+        clock=clock,
+        new_id=new_id,
     )
 
 
@@ -159,3 +187,7 @@ def agent_sessions(
         run_events=run_events,
         settings=settings,
     )
+
+
+def token_counts(gateway: Gateway, native: TurnLoop) -> TokenCounts:
+    return TokenCounts(gateway=gateway, native=native)

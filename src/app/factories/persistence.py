@@ -6,10 +6,16 @@ from pathlib import Path
 
 from ...adapters.config import Locations
 from ...adapters.persistence.common import Bounds, NoCatalog
-from ...adapters.persistence.memory import MemoryApprovals, MemoryKeys, MemoryRunEvents, MemoryStore
+from ...adapters.persistence.memory import (
+    MemoryApprovals,
+    MemoryKeys,
+    MemoryResponses,
+    MemoryRunEvents,
+    MemoryStore,
+)
 from ...adapters.persistence.sqlite.keys import KEYS_FILE, SqliteKeys
 from ...adapters.persistence.sqlite.runs import SqliteRunEvents
-from ...adapters.persistence.sqlite.sessions import SqliteApprovals, SqliteStore
+from ...adapters.persistence.sqlite.sessions import SqliteApprovals, SqliteResponses, SqliteStore
 from ...adapters.system.files import DeviceFile, MemoryDeviceBook, StateLock, WorkspaceFiles
 from ...domain.ports import (
     ApprovalBook,
@@ -17,6 +23,7 @@ from ...domain.ports import (
     CurrentSettings,
     DeviceBook,
     KeyBook,
+    ResponseBook,
     RunEvents,
     SessionCatalog,
     SessionStore,
@@ -40,6 +47,11 @@ def catalog(store: SessionStore) -> SessionCatalog:
 def stored_approvals(store: SessionStore) -> ApprovalBook:
     """In the file of the sessions, where that is the SQLite store's."""
     return SqliteApprovals(store) if isinstance(store, SqliteStore) else MemoryApprovals()
+
+
+def stored_responses(store: SessionStore) -> ResponseBook:
+    """The same."""
+    return SqliteResponses(store) if isinstance(store, SqliteStore) else MemoryResponses()
 
 
 def device_book(settings: CurrentSettings, locations: Locations) -> DeviceBook:

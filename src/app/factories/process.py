@@ -13,17 +13,19 @@ from ...adapters.python_agents import PythonAgents
 from ...adapters.system.logging import LogBounds, LogRing, configure
 from ...adapters.transports.control.handshake import Facts
 from ...adapters.transports.control.plane import ControlPlane
+from ...adapters.transports.model_server import ModelServer
 from ...domain.execution import Executor
 from ...domain.ports import (
     Clock,
     CurrentSettings,
+    Embedder,
     KeyBook,
     ModelClient,
     RunEvents,
     SessionStore,
     Toolbox,
 )
-from ...domain.services import Approvals, Devices, Gateway, Keys, Quotas, ToolService
+from ...domain.services import Approvals, Devices, Gateway, Keys, Quotas, Responses, ToolService
 from ..lifecycle import Lifecycle, Lock, Prepare
 from ..readiness import Readiness
 from ..reloads import ConfigureLogging, Reloads
@@ -72,12 +74,15 @@ def lifecycle(
     key_book: KeyBook,
     quotas: Quotas,
     approvals: Approvals,
+    responses: Responses,
     control: ControlPlane,
     models: Mapping[str, ModelClient],
+    embedders: Mapping[str, Embedder],
     toolbox: Toolbox,
     tool_service: ToolService,
     prepare: Mapping[str, Prepare],
     python_agents: PythonAgents,
+    model_server: ModelServer,
     readiness: Readiness,
     supervisor: Supervisor,
     configure_logging: ConfigureLogging,
@@ -97,12 +102,15 @@ def lifecycle(
         key_book=key_book,
         quotas=quotas,
         approvals=approvals,
+        responses=responses,
         control=control,
         models=models,
+        embedders=embedders,
         toolbox=toolbox,
         tools=tool_service,
         prepare=prepare,
         python_agents=python_agents,
+        model_server=model_server,
         readiness=readiness,
         supervisor=supervisor,
         configure_logging=configure_logging,

@@ -6,9 +6,12 @@ from collections.abc import Mapping
 
 from ...adapters.config import Locations
 from ...adapters.providers.local.client import LocalModels
+from ...adapters.providers.local.embeddings import LocalEmbeddings
+from ...adapters.providers.openai import OpenAIEmbeddings
 from ...domain.execution import ModelRouter
 from ...domain.models import Cooldowns
-from ...domain.ports import Clock, ModelClient
+from ...domain.ports import Clock, Embedder, ModelClient
+from ...domain.services import EmbeddingService, Gateway, Quotas
 from ..lifecycle import Prepare
 
 
@@ -30,6 +33,17 @@ def models(
         "local": local,
         "scripted": scripted,
     }
+
+
+def embedders() -> Mapping[str, Embedder]:
+    """The clients of embedding models by the names of their APIs."""
+    return {"openai-completions": OpenAIEmbeddings(), "local": LocalEmbeddings()}
+
+
+def embeddings(
+    gateway: Gateway, embedders: Mapping[str, Embedder], quotas: Quotas
+) -> EmbeddingService:
+    return EmbeddingService(gateway=gateway, embedders=embedders, quotas=quotas)
 
 
 def prepare(local: LocalModels) -> Mapping[str, Prepare]:

@@ -26,6 +26,7 @@ class Action(StrEnum):
     SEE_USAGE = "see the usage"
     DECIDE_APPROVAL = "decide on the approval"
     CALL_TOOL = "call a tool"
+    EMBED = "embed texts"
 
 
 NEEDS: Mapping[Action, Scope] = MappingProxyType(
@@ -41,6 +42,7 @@ NEEDS: Mapping[Action, Scope] = MappingProxyType(
         Action.SEE_USAGE: Scope.READ,
         Action.DECIDE_APPROVAL: Scope.APPROVALS,
         Action.CALL_TOOL: Scope.WRITE,
+        Action.EMBED: Scope.WRITE,
     }
 )
 """The scope that each action needs."""

@@ -30,6 +30,8 @@ def execution_of(
     agent = settings.agents.find(spec.agent_id, param="agentId")
     if spec.timeout is not None and (agent.timeout is None or spec.timeout < agent.timeout):
         agent = replace(agent, timeout=spec.timeout)
+    if spec.max_tool_calls is not None:
+        agent = replace(agent, limits=replace(agent.limits, own_calls=spec.max_tool_calls))
     if spec.thinking is not None:
         chosen = {**chosen, "thinkingLevel": spec.thinking}
     if spec.side_task:

@@ -13,7 +13,15 @@ from typing import Any, Final
 
 from ..access import KEY_PRINCIPAL
 from ..concurrency import drop_traceback_of, drop_tracebacks
-from ..errors import GatewayError, LeaseLost, RunFailed, RunTimedOut, StoreFailed, Unavailable
+from ..errors import (
+    GatewayError,
+    LeaseLost,
+    RunFailed,
+    RunTimedOut,
+    StoreFailed,
+    TurnNotStored,
+    Unavailable,
+)
 from ..messages import Message, Role
 from ..models import StopReason
 from ..ports import (
@@ -279,7 +287,7 @@ class Executor:
             if self._unkept:  # The history of this Run may be among them.
                 await self._keep_unkept()
             session_id, context, live.history = await self._bind_history(context, runner, live.turn)
-            if live.turn is None and not spec.one_off:
+            if live.turn is None and not spec.is_alone:
                 context = await self._with_steps(context)
             live.spec, live.session_id = context.spec, session_id
             if (archive := self._archive(live, session_id, context)) is not None:
@@ -337,6 +345,8 @@ class Executor:
         if turn is not None:
             return await self._bind_again(context, runner, turn)
         spec = context.spec
+        if spec.after_run:
+            return await self._bind_after(context, runner)
         if spec.one_off:
             return "", self._set_up(context, NOTHING_CHOSEN), None
         added, new, whole = context, spec.messages, is_whole(spec)
@@ -374,13 +384,34 @@ class Executor:
         context = replace(context, transcript=transcript, fresh=fresh)
         return session_id, self._set_up(context, session.settings), span
 
+    async def _bind_after(
+        self, context: RunContext, runner: AgentRunner
+    ) -> tuple[str, RunContext, Span | None]:
+        """The same for a Run that follows the turn of another one: a branch where that turn is not
+        the newest one of the Session. Raises TurnNotStored."""
+        spec, chars = context.spec, context.agent.max_result_chars
+        budget = runner.history_budget(context)
+        span = await self._catalog.span(spec.after_run)
+        session = await self._store.load(spec.session_key, budget, result_chars=chars)
+        if span is None or session is None:
+            raise TurnNotStored(
+                f"The run {spec.after_run!r} has no stored answer that this request could follow."
+            )
+        session_id, transcript, history = session.session_id, session.tail, None
+        if (session_id, session.message_count) != (span.session_id, span.through):
+            session_id, history = self._new_id(), replace(span, exact=True)
+            transcript = await self._resent.read(session, span, budget, chars)
+        question = with_call_ids(transcript.messages, spec.messages)
+        context = replace(_with_question(context, question), transcript=transcript)
+        return session_id, self._set_up(context, session.settings), history
+
     async def _bind_again(
         self, context: RunContext, runner: AgentRunner, turn: OpenTurn
     ) -> tuple[str, RunContext, Span | None]:
         """The same for a Run with steps, which adds to the transcript that it began with."""
         spec = replace(context.spec, messages=turn.question)
         context = replace(context, spec=spec, stored=Journal(turn.question, turn.steps))
-        if spec.one_off:
+        if spec.is_alone:
             return turn.session_id, self._set_up(context, NOTHING_CHOSEN), None
         chars = context.agent.max_result_chars
         budget = runner.history_budget(context)
@@ -507,12 +538,12 @@ class Executor:
     ) -> Finished:
         live.committing = True
         if spec.command is not None:
-            return Finished(answered.stop, answered.usage, answered.model)
+            return answered.end
         # Another attempt may have begun: a turn that is stored decides how the Run has ended.
         if await self._queue.renew(self.owner, (live.claim,)):
             raise LeaseLost(f"The lease of run {spec.id!r} was lost.")
         await self._commit(live, spec, session_id, answered)
-        return Finished(answered.stop, answered.usage, answered.model)
+        return answered.end
 
     async def _commit(
         self, live: LiveRun, spec: RunSpec, session_id: str, answered: Answered
@@ -520,7 +551,7 @@ class Executor:
         hands_out = answered.stop is StopReason.TOOL_CALLS
         if live.turn is None and not hands_out and _is_temporary(spec):
             return
-        question = without_resent_pictures(spec.messages) if spec.one_off else spec.messages
+        question = without_resent_pictures(spec.messages) if spec.is_alone else spec.messages
         turn = Turn(
             key=spec.session_key,
             session_id=session_id or self._new_id(),

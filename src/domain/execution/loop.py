@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
@@ -11,7 +12,7 @@ from typing import assert_never
 
 from ..concurrency import LARGE, off_loop
 from ..errors import RunFailed
-from ..messages import Message, ToolCall
+from ..messages import Message, Role, ToolCall, text_message
 from ..models import TextDelta
 from ..ports import ApprovalBook, Clock, RunContext, Toolbox, ToolContext
 from ..runs import (
@@ -34,7 +35,7 @@ from ..runs import (
     failed_result,
     next_action,
 )
-from ..sessions import Transcript
+from ..sessions import Transcript, estimate
 from ..tools import CLIENT_SOURCE, ToolResult, ToolSpec, client_call_id, offered_tools
 from .compaction import Compactor, is_crowded
 from .decisions import Decisions
@@ -85,6 +86,12 @@ class TurnLoop:
         prompt = prompt_of(context, Transcript(), context.spec.messages)
         size = prompt.size
         return max((prompt.room(target, size) for target in prompt.models), default=0)
+
+    async def size(self, context: RunContext) -> int:
+        """Roughly the tokens of the first model call, tools included."""
+        turn = await self._begin(context)
+        prompt = turn.prompt()
+        return prompt.size + sum(map(_size_of_tool, prompt.tools))
 
     def run(self, context: RunContext) -> AsyncGenerator[Sequence[RunnerEvent]]:
         events = self._run(context)
@@ -230,6 +237,11 @@ class TurnLoop:
             return []
         await turn.commit(journal)
         return _refusals(turn, refused)
+
+
+def _size_of_tool(spec: ToolSpec) -> int:
+    written = json.dumps([spec.name, spec.description, spec.parameters], ensure_ascii=False)
+    return estimate(text_message(Role.SYSTEM, written))
 
 
 def _has_calls(message: Message) -> bool:

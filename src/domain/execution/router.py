@@ -111,6 +111,7 @@ class ModelAnswer:
     usage: Usage
     model: str
     called_tool: bool = False
+    stop_sequence: str = ""
 
 
 class HistoryTooLong(Exception):
@@ -274,11 +275,11 @@ class _Attempt:
                 case ToolCallDelta():
                     self.called_unasked = True
                     break
-                case ModelFinished(stop=stop, usage=usage):
+                case ModelFinished(stop=stop, usage=usage, stop_sequence=sequence):
                     answer = self.message()
                     counted = usage or _estimated(request, answer)
                     ref, dropped = request.target.ref, self.dropped_call
-                    batch.append(ModelAnswer(answer, stop, counted, ref, dropped))
+                    batch.append(ModelAnswer(answer, stop, counted, ref, dropped, sequence))
                     self.answered = True
                     break  # Nothing may come behind it.
                 case _:

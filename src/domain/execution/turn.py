@@ -169,12 +169,13 @@ class OngoingTurn:
         """The end of the Run: its steps and the answer, for the transcript."""
         journal = self.journal
         usage = answer.usage if self.overhead is None else answer.usage + self.overhead
+        sequence = answer.stop_sequence
         if not journal.steps:
-            return Answered((answer.message,), answer.stop, usage, answer.model)
+            return Answered((answer.message,), answer.stop, usage, answer.model, sequence)
         messages = (*journal.messages[len(journal.question) :], answer.message)
         used = journal.usage
         usage = usage if used is None else used + usage
-        return Answered(messages, answer.stop, usage, answer.model)
+        return Answered(messages, answer.stop, usage, answer.model, sequence)
 
 
 def history_of(transcript: Transcript, agent: Agent) -> Transcript:

@@ -19,11 +19,14 @@ from .calls import (
 )
 from .cooldowns import Cooldowns
 from .directory import ModelDirectory
+from .embeddings import EmbeddingRequest, Embeddings
 from .proxies import proxy_from_environment, read_proxy
 
 __all__ = [
     "Compat",
     "Cooldowns",
+    "EmbeddingRequest",
+    "Embeddings",
     "FormatSupport",
     "ModelDirectory",
     "ModelEvent",

@@ -169,6 +169,8 @@ class Usage:
     reasoning: int = 0
     cached: int = 0
     estimated: bool = False
+    cache_writes: int = field(default=0, compare=False)
+    """Part of `input`, too: what the provider has written to its cache, where it reports that."""
 
     @property
     def total(self) -> int:
@@ -181,6 +183,7 @@ class Usage:
             self.reasoning + other.reasoning,
             self.cached + other.cached,
             self.estimated or other.estimated,
+            self.cache_writes + other.cache_writes,
         )
 
 
@@ -217,10 +220,13 @@ class ToolCallDelta:
 
 @dataclass(frozen=True, slots=True)
 class ModelFinished:
-    """The last event of every successful call. `usage`: None if the provider reported none."""
+    """The last event of every successful call. `usage`: None if the provider reported none.
+    `stop_sequence`: the one of the request's `stop` that ended the answer, where the provider
+    reports it."""
 
     stop: StopReason
     usage: Usage | None = None
+    stop_sequence: str = ""
 
 
 ModelEvent = TextDelta | ReasoningDelta | ReasoningSigned | ToolCallDelta | ModelFinished

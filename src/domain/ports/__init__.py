@@ -5,7 +5,8 @@ from .access import Authenticator, DeviceBook, KeyBook, Limits
 from .clock import Clock, NewId
 from .configuration import ConfigFile
 from .knowledge import KnowledgeSource
-from .models import ModelClient
+from .models import Embedder, ModelClient
+from .responses import ResponseBook
 from .runners import NOTHING_SAID, AgentRunner, Archive, Commit, RunContext, Spent
 from .runs import RunEvents, RunQueue, RunSignals, Worker
 from .sandbox import Sandbox
@@ -26,12 +27,14 @@ __all__ = [
     "ConfigFile",
     "CurrentSettings",
     "DeviceBook",
+    "Embedder",
     "KeyBook",
     "KnowledgeSource",
     "Limits",
     "ModelClient",
     "NewId",
     "OpenTurn",
+    "ResponseBook",
     "RunContext",
     "RunEvents",
     "RunQueue",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
-from ..models import ModelEvent, ModelRequest
+from ..models import EmbeddingRequest, Embeddings, ModelEvent, ModelRequest
 
 
 class ModelClient(Protocol):
@@ -26,4 +26,17 @@ class ModelClient(Protocol):
 
     async def close(self) -> None:
         """Let go of everything; the client is not used afterwards. Safe to call twice."""
+        ...
+
+
+class Embedder(Protocol):
+    """Calls embedding models of one API."""
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        """The vectors of the texts. Cancelling the call ends it and its connection at once. Raises
+        ModelFailed, and nothing else, for whatever goes wrong out there."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of everything; the embedder is not used afterwards. Safe to call twice."""
         ...

@@ -127,7 +127,7 @@ class SessionStore(Protocol):
         A turn whose `history` is of another transcript begins a new one, which holds copies of
         the first `history.through` messages and the summaries of these, and becomes the current
         one. Where that other transcript is not the current one any more, the turn is added to it
-        instead, and the Session goes on as it is.
+        instead, and the Session goes on as it is, unless `history.exact`.
         """
         ...
 
@@ -189,6 +189,11 @@ class SessionCatalog(Protocol):
 
     async def turn(self, run_id: str) -> Turn | None:
         """The turn that the Run of that id stored; None when it stored none."""
+        ...
+
+    async def span(self, run_id: str) -> Span | None:
+        """The transcript up to the last message of that turn, without the turn itself being read;
+        None when there is none."""
         ...
 
     async def list(self, query: SessionQuery) -> SessionPage:

@@ -61,7 +61,7 @@ from .kinds import EVERY_KIND, KINDS, EventKind, EventKinds, dump_event, load_ev
 from .limits import LimitReached, limit_reached, out_of_time
 from .prompts import prompted
 from .records import RunPage, RunQuery, RunRecord, RunStatus, record_of, status_after
-from .spec import CONTENT, OnLeave, RunRequest, RunSpec
+from .spec import CONTENT, After, OnLeave, RunRequest, RunSpec
 
 __all__ = [
     "CONTENT",
@@ -75,6 +75,7 @@ __all__ = [
     "TOOL_EVENTS",
     "Aborted",
     "Action",
+    "After",
     "AnswerFormat",
     "Answered",
     "ApprovalDecided",

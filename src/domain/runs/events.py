@@ -20,6 +20,7 @@ from ..errors import (
     RunTimedOut,
     SendBlocked,
     StoreFailed,
+    TurnNotStored,
     UnknownAgent,
     Unsupported,
 )
@@ -127,11 +128,13 @@ class Resumed:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """Terminal: the answer is complete and the turn is committed. `model` is `provider/model`."""
+    """Terminal: the answer is complete and the turn is committed. `model` is `provider/model`.
+    `stop_sequence`: as in ModelFinished."""
 
     stop: StopReason
     usage: Usage
     model: str
+    stop_sequence: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +224,12 @@ class Answered:
     stop: StopReason
     usage: Usage
     model: str
+    stop_sequence: str = ""
+
+    @property
+    def end(self) -> Finished:
+        """The event that the Run ends with."""
+        return Finished(self.stop, self.usage, self.model, self.stop_sequence)
 
 
 RunnerEvent = TextDelta | ReasoningDelta | ToolEvent | ContextEvent | StepDone | Waiting | Answered
@@ -267,7 +276,10 @@ def error_of(event: Failed | Aborted) -> GatewayError:
 
 # Not every error: a runner's own Unauthenticated, say, is not about the client's credential.
 _REQUEST_AT_FAULT: Mapping[str, type[InvalidRequest]] = MappingProxyType(
-    {error.code: error for error in (InvalidRequest, SendBlocked, Unsupported, UnknownAgent)}
+    {
+        error.code: error
+        for error in (InvalidRequest, SendBlocked, TurnNotStored, Unsupported, UnknownAgent)
+    }
 )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from ..errors import FailureKind
 from ..messages import ToolCall
@@ -32,6 +32,8 @@ from .events import (
     Unknown,
     Waiting,
 )
+
+T = TypeVar("T")
 
 _MOST_TOKENS = 2**53
 """More than any provider counts. JSON numbers are exact up to there."""
@@ -210,7 +212,10 @@ def _dump_finished(event: Finished) -> list[object]:
     bounded: Sequence[int] = counts
     if max(counts) > _MOST_TOKENS or min(counts) < -_MOST_TOKENS:
         bounded = [max(-_MOST_TOKENS, min(count, _MOST_TOKENS)) for count in counts]
-    return [str(event.stop), [*bounded, usage.estimated], event.model]
+    # Left out where there is none: earlier releases know no such fields.
+    written = [min(usage.cache_writes, _MOST_TOKENS)] if usage.cache_writes else []
+    sequence = [event.stop_sequence] if event.stop_sequence else []
+    return [str(event.stop), [*bounded, usage.estimated, *written], event.model, *sequence]
 
 
 def _load_finished(fields: Sequence[object]) -> Finished:
@@ -223,12 +228,24 @@ def _load_finished(fields: Sequence[object]) -> Finished:
                 int() as reasoning,
                 int() as cached,
                 bool() as estimated,
+                *written,
             ],
             str() as model,
+            *sequence,
         ]:
-            usage = Usage(asked, answered, reasoning, cached, estimated)
-            return Finished(StopReason(stop), usage, model)
+            usage = Usage(asked, answered, reasoning, cached, estimated, *_one(written, int))
+            return Finished(StopReason(stop), usage, model, *_one(sequence, str))
     raise ValueError("a stop reason, usage and a model were expected")
+
+
+def _one(values: Sequence[object], kind: type[T]) -> tuple[T] | tuple[()]:
+    """The only value, which may be missing."""
+    match values:
+        case []:
+            return ()
+        case [value] if isinstance(value, kind):
+            return (value,)
+    raise ValueError(f"at most one {kind.__name__} was expected")
 
 
 def _dump_failed(event: Failed) -> list[object]:

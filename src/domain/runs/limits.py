@@ -57,6 +57,9 @@ def limit_reached(
     if sum(len(step.calls) for step in steps) >= limits.tool_calls:
         what = f"its limit of {limits.tool_calls} tool calls (maxToolCalls)"
         return LimitReached(StopReason.MAX_TOOL_CALLS, what)
+    if limits.own_calls is not None and _own_calls(steps) >= limits.own_calls:
+        what = f"the client's limit of {limits.own_calls} tool calls (max_tool_calls)"
+        return LimitReached(StopReason.MAX_TOOL_CALLS, what)
     if len(steps) >= limits.steps:
         what = f"its limit of {limits.steps} steps (maxSteps)"
         return LimitReached(StopReason.MAX_STEPS, what)
@@ -74,9 +77,18 @@ def out_of_time(seconds: float) -> LimitReached:
 
 def beyond_limit(journal: Journal, limits: RunLimits) -> frozenset[str]:
     """The ids of the last step's calls that the limit of tool calls leaves no room for."""
-    earlier = sum(len(step.calls) for step in journal.steps[:-1])
-    room = max(0, limits.tool_calls - earlier)
-    return frozenset(call.id for call in journal.steps[-1].calls[room:])
+    *before, last = journal.steps
+    room = max(0, limits.tool_calls - sum(len(step.calls) for step in before))
+    beyond = frozenset(call.id for call in last.calls[room:])
+    if limits.own_calls is None:
+        return beyond
+    own = [call.id for call in last.calls if call.id not in last.handed]
+    return beyond.union(own[max(0, limits.own_calls - _own_calls(before)) :])
+
+
+def _own_calls(steps: Sequence[Step]) -> int:
+    """The number of calls that are not for the client."""
+    return sum(len(step.calls) - len(step.handed) for step in steps)
 
 
 def cost_of(steps: Sequence[Step], prices: Mapping[str, Price]) -> float:

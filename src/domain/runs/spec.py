@@ -25,6 +25,16 @@ class OnLeave(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class After:
+    """The Run whose stored turn another one follows, and its session. `one_off`: the session was
+    made for the first of these Runs."""
+
+    run_id: str
+    session_key: SessionKey
+    one_off: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class RunRequest:
     """What a transport read from its client, before anything was looked up.
 
@@ -58,10 +68,16 @@ class RunRequest:
     """The newest message may be a command: a person wrote it, not an agent or a tool."""
     side_tasks: bool = False
     """The request may be a side task of a chat client."""
+    side_task: str = ""
+    """The kind of side task that it is, whatever it looks like."""
     chosen_model: str | None = None
     """The model to call first, by reference or alias."""
+    max_tool_calls: int | None = None
+    """As in RunSpec."""
     session_hint: str = ""
     """How clients of the transport can name a session, for answers to commands."""
+    after: After | None = None
+    """The Run to go on behind, which the principal may see; the session is that Run's."""
     parent: str = ""
     hops: int = 0
     """As in RunSpec. A client cannot set them."""
@@ -114,6 +130,16 @@ class RunSpec:
     agent's."""
     chosen_model: str = ""
     """`provider/model` to call first, in place of the Session's; empty: as configured."""
+    after_run: str = ""
+    """The id of the Run whose stored turn is the end of the history; empty: the history is what the
+    Session has, or nothing where it is one-off."""
+    max_tool_calls: int | None = None
+    """How many calls of the agent's own tools the client allows, beside the agent's limit."""
+
+    @property
+    def is_alone(self) -> bool:
+        """It follows nothing that is stored: its messages are the whole conversation."""
+        return self.one_off and not self.after_run
 
     @property
     def principal(self) -> Principal:

@@ -13,16 +13,21 @@ from .agent_sessions import (
 from .approvals import Approvals, may_decide
 from .chat_commands import CommandRunner
 from .devices import EXPIRY_SECONDS, Devices
+from .embeddings import Embedded, EmbeddingService
 from .gateway import MAX_RUNS_LISTED, Events, Following, Gateway
 from .keys import Keys, NewKey
+from .model_calls import ModelCalls
 from .quotas import Allowance, Allowances, Quotas
+from .responses import CONVERSATION, Responses, after, conversation_locked
 from .sessions import SessionService
 from .submissions import run_id_of_key
+from .token_counts import Measures, TokenCounts
 from .tools import CallOutcome, CallResult, DirectCall, ToolListing, ToolService
 
 __all__ = [
     "CHANGED",
     "CHECK_SECONDS",
+    "CONVERSATION",
     "EXPIRY_SECONDS",
     "MAX_RUNS_LISTED",
     "Access",
@@ -37,19 +42,27 @@ __all__ = [
     "CommandRunner",
     "Devices",
     "DirectCall",
+    "Embedded",
+    "EmbeddingService",
     "Events",
     "Following",
     "Gateway",
     "Keys",
+    "Measures",
+    "ModelCalls",
     "NewKey",
     "Outcome",
     "OutcomeStatus",
     "Quotas",
+    "Responses",
     "SessionService",
     "SessionState",
     "SubagentTask",
+    "TokenCounts",
     "ToolListing",
     "ToolService",
+    "after",
+    "conversation_locked",
     "may_decide",
     "run_id_of_key",
 ]

@@ -15,7 +15,7 @@ from ..byte_budget import NO_CHARGE, Charge, InFlight
 from ..chat_commands import ChatCommand
 from ..concurrency import image_bytes, off_loop, shielded
 from ..errors import EventsExpired, Forbidden, Unauthenticated, UnknownRun
-from ..execution import Generations, StoredCalls, check_results
+from ..execution import Execution, Generations, StoredCalls, check_results, execution_of
 from ..messages import Role
 from ..models import ModelTarget
 from ..ports import (
@@ -197,7 +197,7 @@ class Gateway:
         spec = await self._make(principal, request, settings, self._new_id())
         if principal.key_id and self._quotas is not None:
             self._quotas.admit(principal.key_id, spec.id)
-        if not spec.one_off:
+        if _needs_claim(spec):
             await self._claim(principal, spec)
         try:
             submission = await self._enqueue(spec, settings, charge)
@@ -207,6 +207,17 @@ class Gateway:
         if self._on_run:
             self._tell(submission.record)
         return spec
+
+    async def plan(self, principal: Principal, request: RunRequest) -> Execution:
+        """What the Run of a request would be. None begins, and nothing is reserved.
+
+        Raises Forbidden, InvalidRequest and its kinds, RateLimited, QuotaExceeded.
+        """
+        require(principal, Action.START_RUN)
+        self.check_request(principal)
+        settings = self._settings()
+        spec = await self._make(principal, request, settings, self._new_id())
+        return execution_of(spec, settings)
 
     async def submit_once(
         self,
@@ -231,7 +242,7 @@ class Gateway:
         if principal.key_id and self._quotas is not None:
             known = await self._run_events.find(spec.id) is not None
             self._quotas.admit(principal.key_id, spec.id, known=known)
-        if not spec.one_off:
+        if _needs_claim(spec):
             await self._claim(principal, spec)
         asked = await off_loop(image_bytes(spec.messages), partial(fingerprint, request, spec))
         # Who stops waiting does not leave an id reserved for a Run that never begins.
@@ -383,7 +394,7 @@ class Gateway:
         if principal.agents is not None:
             settings = replace(settings, agents=self.directory(principal))
         spec = make_spec(request, settings, run_id=run_id, principal=principal, at=self._clock())
-        if spec.one_off and any(message.role is Role.TOOL for message in spec.messages):
+        if spec.is_alone and any(message.role is Role.TOOL for message in spec.messages):
             messages = await self._stored_calls.completed(
                 spec.messages, agent_id=spec.agent_id, principal=principal
             )
@@ -553,6 +564,11 @@ class Following:
     def _uncancelled(self) -> int:
         """Take back the cancellation by `_revoke`; how many others there are."""
         return 0 if self._reader is None else self._reader.uncancel()
+
+
+def _needs_claim(spec: RunSpec) -> bool:
+    """Whoever may go on behind a Run has its session; a one-off session is nobody else's."""
+    return not spec.one_off and not spec.after_run
 
 
 def _unknown(run_id: str) -> UnknownRun:

@@ -314,9 +314,15 @@ class Quotas:
         left = max(0.0, most - account.month.cost)
         return Allowance(most, left, seconds_left_of_month(self._clock()))
 
+    def count(self, key_id: str, usage: Usage, model: str) -> None:
+        """Count what a request of the key that begins no run has used of a model."""
+        self._add(self._current(key_id), self._priced(usage, model))
+
     def _priced(self, used: Usage, model: str) -> KeyUsage:
         """A row without a day; `unpriced` is 1 where the model has no price."""
-        target = self._settings().models.get(model)
+        settings = self._settings()
+        embedding = (target for target in settings.embedding_models if target.ref == model)
+        target = settings.models.get(model) or next(embedding, None)
         known = target is not None and target.price.known
         cost = 0.0
         if target is not None and known:

@@ -29,15 +29,21 @@ def make_spec(
     spoken = tuple(m for m in request.messages if m.role is not Role.SYSTEM)
     if not any(m.role in (Role.USER, Role.TOOL) for m in spoken):
         raise InvalidRequest("Missing user message in `messages`.", param="messages")
-    side_task = ""
-    if request.side_tasks and request.client_tools is None:
+    side_task = request.side_task
+    if (
+        request.side_tasks
+        and not side_task
+        and request.client_tools is None
+        and request.after is None
+    ):
         side_task = side_task_in(request.messages, settings.sessions.side_task_patterns)
     chosen = request.chosen_model
+    after = request.after
     binding = bind(
         settings.agents,
         model=request.model,
         agent_id=request.agent_id,
-        session_key=request.session_key,
+        session_key=request.session_key if after is None else str(after.session_key),
         user=request.user,
         source=request.source,
         new_id=run_id,
@@ -45,7 +51,7 @@ def make_spec(
         conversation=request.conversation,
         namespace=namespace_of(principal),
         settings=settings.sessions.bind,
-        allow_reserved=request.reserved_keys,
+        allow_reserved=request.reserved_keys or after is not None,
     )
     if side_task and not binding.one_off:
         binding = one_off_binding(binding.agent, source=request.source, new_id=run_id)
@@ -61,7 +67,7 @@ def make_spec(
         on_leave=request.on_leave,
         accepted_at=at,
         timeout=None if request.timeout is None else _limit(request.timeout),
-        one_off=binding.one_off,
+        one_off=binding.one_off if after is None else after.one_off,
         bound_by=binding.by,
         source=request.source,
         client_tools=request.client_tools,
@@ -73,6 +79,8 @@ def make_spec(
         hops=request.hops,
         side_task=side_task,
         chosen_model=settings.models.choose(chosen, param="chosen_model").ref if chosen else "",
+        after_run="" if after is None else after.run_id,
+        max_tool_calls=request.max_tool_calls,
     )
 
 
@@ -120,6 +128,8 @@ def fingerprint(request: RunRequest, spec: RunSpec) -> str:
             # Left out where there are none, as in the digests of versions that knew none.
             **({} if spec.client_tools is None else {"tools": spec.client_tools.data}),
             **({"chosen_model": spec.chosen_model} if spec.chosen_model else {}),
+            **({"after_run": spec.after_run} if spec.after_run else {}),
+            **({} if spec.max_tool_calls is None else {"max_tool_calls": spec.max_tool_calls}),
         }
     )
 

@@ -19,6 +19,7 @@ from .compaction import (
     summary_requests,
     summary_text,
     summary_tokens,
+    whole_summary_prompt,
 )
 from .history import (
     Summary,
@@ -159,6 +160,7 @@ __all__ = [
     "tidied",
     "unstored",
     "views_of",
+    "whole_summary_prompt",
     "with_call_ids",
     "with_namespace",
     "with_thinking",

@@ -88,6 +88,9 @@ def _allowed(messages: Sequence[Message]) -> list[bool]:
     return allowed
 
 
+_FEWEST_WORDS, _MOST_WORDS = 100, 2_000
+
+
 def introduced(summary: Summary, messages: Sequence[Message]) -> tuple[Message, ...]:
     """The messages behind the summary, which becomes the beginning of the first one where that is a
     user's: two messages of a user in a row would be refused by some providers."""
@@ -148,6 +151,14 @@ def summary_prompt(
         request += "\n\nThe conversation follows the older summary above: write one for both."
     body = f"{earlier}<conversation>\n{_harmless(text)}\n</conversation>\n\n{request}"
     return (text_message(Role.SYSTEM, _ROLE),), (text_message(Role.USER, body),)
+
+
+def whole_summary_prompt(messages: Sequence[Message], *, instructions: str) -> tuple[Message, ...]:
+    """The system message and the question for a summary of all the messages at once."""
+    text = "\n\n".join(map(_entry, messages))
+    words = max(_FEWEST_WORDS, min(_MOST_WORDS, estimate_all(messages) // 8))
+    system, question = summary_prompt("", text, instructions=instructions, words=words)
+    return (*system, *question)
 
 
 def _entry(message: Message) -> str:

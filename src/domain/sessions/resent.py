@@ -28,11 +28,13 @@ _MAX_STARTS = 64
 @dataclass(frozen=True, slots=True)
 class Span:
     """The messages of a transcript that are the history of a Run: those behind the first `start`,
-    up to number `through`. `session_id` is the id of the transcript."""
+    up to number `through`. `session_id` is the id of the transcript. `exact`: a turn that follows
+    them begins a branch also where the Session has gone on in another transcript."""
 
     session_id: str
     start: int
     through: int
+    exact: bool = False
 
 
 @dataclass(frozen=True, slots=True)

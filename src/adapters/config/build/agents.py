@@ -37,12 +37,11 @@ from ..schema.agents import (
 from ..schema.tools import ToolsSection
 from .aliases import Aliases, NoSuchModel
 from .context import Context, build_context
-from .models import DEFAULT_MODEL, Models, build_directory
+from .models import DEFAULT_MODEL, Models, build_directory, build_embedding_models
 from .sandbox import build_sandbox, note_default_sandbox
 from .tools import build_tool_rules
 
 PYTHON_RUNNER = "python"
-_TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 _ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _DEFAULTS = ("agents", "defaults", "model")
 _SUBAGENT_KEYS = {
@@ -54,8 +53,11 @@ _SUBAGENT_KEYS = {
 }
 
 
-def build_agents(building: Building) -> tuple[AgentDirectory, ModelDirectory]:
-    """The agents, only `main` if none is listed, and the directory of models."""
+def build_agents(
+    building: Building,
+) -> tuple[AgentDirectory, ModelDirectory, tuple[ModelTarget, ...]]:
+    """The agents, only `main` if none is listed, the directory of models, and the embedding
+    models."""
     models = Models(building, Aliases(building))
     found = _identified(building)
     default_id = _default(building, found)
@@ -68,8 +70,9 @@ def build_agents(building: Building) -> tuple[AgentDirectory, ModelDirectory]:
         for entry in entries
     ]
     note_default_sandbox(building)
+    embedding = build_embedding_models(models)
     models.note_the_rest()
-    return AgentDirectory(agents, default_id), build_directory(models, agents)
+    return AgentDirectory(agents, default_id), build_directory(models, agents), embedding
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,6 +330,12 @@ def _check_runner(building: Building, entry: AgentSettings, where: KeyPath) -> N
         building.report(f"{message}Runners: {listing(sorted(known))}", *where, "runner")
 
 
+def _is_target(text: str) -> bool:
+    module, colon, attribute = text.partition(":")
+    names = (*module.split("."), *attribute.split("."))
+    return bool(colon) and all(name.isidentifier() for name in names)
+
+
 def _python(building: Building, entry: AgentSettings, where: KeyPath) -> PythonTarget | None:
     runner = entry.runner
     if runner.use != PYTHON_RUNNER:
@@ -337,7 +346,7 @@ def _python(building: Building, entry: AgentSettings, where: KeyPath) -> PythonT
     if runner.target is None:
         message = "is missing; it names the agent, such as `my_package.agents:support`"
         building.report(message, *where, "target")
-    elif not _TARGET.fullmatch(runner.target):
+    elif not _is_target(runner.target):
         message = "must be `module:attribute`, such as `my_package.agents:support`"
         building.report(message, *where, "target")
     isolation = Isolation(runner.isolation)

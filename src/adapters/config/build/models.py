@@ -24,6 +24,7 @@ from ..read import Building, nearest
 from ..schema.providers import (
     APIS_WITHOUT_URL,
     CALLED,
+    EMBEDDING_APIS,
     SERVED_APIS,
     ModelEntry,
     ProviderEntry,
@@ -33,8 +34,10 @@ from .built_in import BUILT_IN, UNSERVED_APIS
 
 DEFAULT_MODEL = "openai/gpt-5.2"
 _INPUTS = ("text", "image")
+_NO_MODEL = "has no model after the slash"
 _DEFAULT_MAX_TOKENS = 8_192
 _PROVIDERS = ("models", "providers")
+_EMBEDDING_MODELS = ("gateway", "http", "endpoints", "embeddings", "models")
 _OTHER_ENDPOINTS = ("/responses", "/completions", "/messages", "/embeddings")
 
 
@@ -68,14 +71,38 @@ class Models:
             return None
         provider = self.providers.get(provider_id)
         if provider is None:
-            raise NoSuchModel(
-                f"there is no provider `{provider_id}`{guess(provider_id, self.providers)} "
-                f"Providers: {listing(sorted(self.providers))}"
-            )
+            raise NoSuchModel(self._unknown_provider(provider_id))
         entry = _entry(provider, provider_id, model_id)
         api = entry.api or provider.api
         if api not in SERVED_APIS:
             raise NoSuchModel(f"`{reference}` is served by the api `{api}`, {_unserved(api)}")
+        self.used.add(provider_id)
+        return self._target(provider_id, entry, api, reference)
+
+    def embedding_target(self, name: str) -> ModelTarget | None:
+        """The embedding model of that name. A provider need not list it among its models; the
+        provider `local` needs no configuration. Otherwise as `target`."""
+        reference = self.aliases.resolve(name)
+        if reference is None:
+            return None
+        provider_id, _, model_id = reference.partition("/")
+        if self.building.broken(*_PROVIDERS, provider_id):
+            return None
+        if provider_id == "local":
+            self.providers.setdefault(provider_id, ProviderEntry(api="local"))
+        provider = self.providers.get(provider_id)
+        if provider is None:
+            raise NoSuchModel(self._unknown_provider(provider_id))
+        listed = (entry for entry in provider.models if entry.id == model_id)
+        if not model_id:
+            raise NoSuchModel(_NO_MODEL)
+        entry = next(listed, None) or ModelEntry(id=model_id)
+        api = entry.api or provider.api
+        if api not in EMBEDDING_APIS:
+            raise NoSuchModel(
+                f"`{reference}` is served by the api `{api}`, which has no embeddings here; "
+                f"use one of these: {listing(EMBEDDING_APIS)}"
+            )
         self.used.add(provider_id)
         return self._target(provider_id, entry, api, reference)
 
@@ -104,6 +131,12 @@ class Models:
                     f"There is no API key for the provider `{name}`, so its calls will fail: set "
                     f"{variables[0]} or models.providers.{name}.apiKey."
                 )
+
+    def _unknown_provider(self, provider_id: str) -> str:
+        return (
+            f"there is no provider `{provider_id}`{guess(provider_id, self.providers)} "
+            f"Providers: {listing(sorted(self.providers))}"
+        )
 
     def _check(self, provider_id: str, entry: ProviderEntry) -> None:
         where = (*_PROVIDERS, provider_id)
@@ -207,7 +240,7 @@ def _unserved(api: str) -> str:
 
 def _entry(provider: ProviderEntry, provider_id: str, model_id: str) -> ModelEntry:
     if not model_id:
-        raise NoSuchModel("has no model after the slash")
+        raise NoSuchModel(_NO_MODEL)
     if not provider.models:
         return ModelEntry(id=model_id, input=list(_INPUTS))  # Nothing is known of it.
     known = {entry.id: entry for entry in provider.models}
@@ -245,3 +278,21 @@ def _found(models: Models, name: str) -> Iterable[ModelTarget]:
     except NoSuchModel:
         return ()
     return () if target is None else (target,)
+
+
+def build_embedding_models(models: Models) -> tuple[ModelTarget, ...]:
+    """`gateway.http.endpoints.embeddings.models`, in their order."""
+    building, found = models.building, list[ModelTarget]()
+    section = building.config.gateway.http.endpoints.embeddings
+    for i, name in enumerate(section.models):
+        try:
+            target = models.embedding_target(name)
+        except NoSuchModel as error:
+            building.report(str(error), *_EMBEDDING_MODELS, i)
+            continue
+        if target is not None:
+            found.append(target)
+    if section.enabled and not section.models:
+        named = ".".join(_EMBEDDING_MODELS)
+        building.note(f"{named} names no model, so requests for embeddings are refused.")
+    return tuple({target.ref: target for target in found}.values())

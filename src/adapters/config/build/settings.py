@@ -39,7 +39,7 @@ def build_settings(building: Building, generation: str, *, exists: bool) -> Sett
     if gateway.mode == "remote":
         building.note("gateway.mode `remote` has no effect: this machine serves.")
     listen = build_listen(building)
-    agents, models = build_agents(building)
+    agents, models, embedding_models = build_agents(building)
     store = _store(building)
     proxies = build_proxies(building)
     endpoints = gateway.http.endpoints
@@ -83,6 +83,7 @@ def build_settings(building: Building, generation: str, *, exists: bool) -> Sett
             a2a=endpoints.a2a.enabled,
         ),
         models=models,
+        embedding_models=embedding_models,
         sessions=build_sessions(building.config.session),
         lanes=LaneSettings(
             defaults.max_concurrent,

@@ -178,6 +178,9 @@ class Embeddings(Section):
     ours: ClassVar[bool] = True
     enabled: bool = False
     """Serve `/v1/embeddings`."""
+    models: list[Text] = setting(list)
+    """The embedding models, as `provider/model`. The first one answers requests that name an agent.
+    `local/multilingual-e5-small` runs on this machine."""
 
 
 class McpEndpoint(Section):

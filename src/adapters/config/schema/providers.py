@@ -13,6 +13,8 @@ from .fields import Count, PathText, SecretText, Section, SomeSeconds, Text, set
 
 SERVED_APIS = ("openai-completions", "anthropic-messages", "local", "scripted")
 """The values of `api` that a model client exists for."""
+EMBEDDING_APIS = ("openai-completions", "local")
+"""Those of them whose providers may have embedding models."""
 APIS_WITHOUT_URL = ("local", "scripted")
 
 CALLED = "/chat/completions"

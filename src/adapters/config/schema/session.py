@@ -107,7 +107,7 @@ class SessionSection(Section):
     """`":memory:"` keeps sessions in memory only. Left out, or any other value: `opensoul.sqlite3`
     in the state directory."""
     one_off_retention_days: Days = setting(7, addition=True)
-    """How many days the session of a single request is kept; 0: forever."""
+    """How many days the session of a single request, and a stored response, is kept; 0: forever."""
     one_off_max_bytes: Whole = setting(1024**3, addition=True)
     """The most bytes of all these sessions together; the oldest are deleted first. 0: no limit."""
     bind: BindSection = setting(BindSection, addition=True)

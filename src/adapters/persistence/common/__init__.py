@@ -1,6 +1,15 @@
 """What every store shares: codecs, events in memory, cursors and clocks."""
 
-from .codec import MAX_INTEGER, Undecodable, decode, encode, encode_settings, readable_settings
+from .codec import (
+    MAX_INTEGER,
+    Undecodable,
+    decode,
+    decode_json,
+    encode,
+    encode_json,
+    encode_settings,
+    readable_settings,
+)
 from .disk_room import is_short, try_to_write
 from .event_codec import decode_events, encode_events
 from .event_logs import (
@@ -30,6 +39,7 @@ from .journal_codec import (
 from .live_logs import BOUNDS, Bounds, LiveRuns
 from .no_catalog import NoCatalog
 from .pages import Numbered, decode_cursor, encode_cursor, page_of
+from .response_codec import decode_response, encode_response
 from .searching import found
 from .spec_codec import decode_spec, encode_spec
 
@@ -54,14 +64,18 @@ __all__ = [
     "decode_approval",
     "decode_cursor",
     "decode_events",
+    "decode_json",
     "decode_open_turn",
+    "decode_response",
     "decode_spec",
     "decode_step",
     "encode",
     "encode_approval",
     "encode_cursor",
     "encode_events",
+    "encode_json",
     "encode_open_turn",
+    "encode_response",
     "encode_settings",
     "encode_spec",
     "encode_step",

@@ -4,6 +4,7 @@ A Session's settings too."""
 from __future__ import annotations
 
 import json
+from typing import TypeVar
 
 import orjson
 
@@ -11,6 +12,7 @@ from ....domain.messages import Image, Message, Part, Reasoning, Role, Text, Too
 from ....domain.sessions import UNREADABLE, SessionSettingsMap
 
 _Json = dict[str, object]
+_T = TypeVar("_T")
 MAX_INTEGER = 2**63 - 1
 """The largest integer that a column of SQLite holds."""
 _ROLES = {role.value: role for role in Role}
@@ -100,6 +102,22 @@ def _readable(data: bytes | str | None) -> SessionSettingsMap:
     return {**lost, **kept} if "sendPolicy" in settings else kept
 
 
+def encode_json(value: object) -> bytes:
+    """Any JSON value; texts with lone surrogates as in `encode`."""
+    try:
+        return orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        return _dumps(value)
+
+
+def decode_json(data: object, kind: type[_T]) -> _T:
+    """The inverse, where the value is of that type. Raises Undecodable."""
+    value = _loads(data) if isinstance(data, bytes) else _loads_slowly(data)
+    if not isinstance(value, kind):
+        raise Undecodable(f"a stored value is no {kind.__name__}")
+    return value
+
+
 def _part(part: Part) -> _Json:
     match part:
         case Text(text=text):
@@ -170,6 +188,6 @@ def _loads_slowly(data: object) -> object:
         raise Undecodable(f"what is stored is not JSON: {error}") from error
 
 
-def _dumps(body: _Json) -> bytes:
+def _dumps(body: object) -> bytes:
     text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
     return text.encode("utf-8", "surrogatepass")

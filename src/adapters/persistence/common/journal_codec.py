@@ -27,7 +27,7 @@ def encode_open_turn(turn: OpenTurn) -> bytes:
             "at": turn.at,
             "one_off": turn.one_off,
             "question": dump_messages(turn.question),
-            "history": span and [span.session_id, span.start, span.through],
+            "history": span and [span.session_id, span.start, span.through, span.exact],
         }
     )
 
@@ -56,8 +56,8 @@ def decode_open_turn(
         raise _unreadable(error) from error
 
 
-def _span(session_id: Any, start: Any, through: Any) -> Span:
-    return Span(typed(session_id, str), typed(start, int), typed(through, int))
+def _span(session_id: Any, start: Any, through: Any, exact: Any = False) -> Span:
+    return Span(typed(session_id, str), typed(start, int), typed(through, int), typed(exact, bool))
 
 
 def encode_step(step: Step) -> bytes:
@@ -72,7 +72,10 @@ def encode_step(step: Step) -> bytes:
             "handed": sorted(step.handed),
             "injected": dump_messages(step.injected),
             "usage": usage
-            and [usage.input, usage.output, usage.reasoning, usage.cached, usage.estimated],
+            and [
+                *(usage.input, usage.output, usage.reasoning, usage.cached, usage.estimated),
+                *((usage.cache_writes,) if usage.cache_writes else ()),
+            ],
             "model": step.model,
             "seconds": step.seconds,
             **({"state": step.state} if step.state else {}),

@@ -14,6 +14,7 @@ from ....domain.sessions import (
     SessionKey,
     SessionPage,
     SessionQuery,
+    Span,
     UsageQuery,
 )
 
@@ -24,6 +25,9 @@ class NoCatalog:
     """A SessionCatalog of nothing. What would change something raises Unavailable."""
 
     async def turn(self, run_id: str) -> Turn | None:
+        return None
+
+    async def span(self, run_id: str) -> Span | None:
         return None
 
     async def list(self, query: SessionQuery) -> SessionPage:

@@ -12,7 +12,10 @@ from .codec import Undecodable
 from .journal_codec import dump_messages, load_messages, typed
 
 _VERSION = 1
-_TEXTS = ("id", "agent_id", "principal_id", "generation", "source", "side_task", "chosen_model")
+_TEXTS = (
+    *("id", "agent_id", "principal_id", "generation", "source", "side_task", "chosen_model"),
+    "after_run",
+)
 _LATER: dict[str, object] = {
     "scopes": None,
     "agents": None,
@@ -22,6 +25,8 @@ _LATER: dict[str, object] = {
     "bound_by": BoundBy.KEY.value,
     "side_task": "",
     "chosen_model": "",
+    "after_run": "",
+    "max_tool_calls": None,
 }
 """What earlier releases have not stored."""
 
@@ -46,6 +51,7 @@ def encode_spec(spec: RunSpec) -> bytes:
         "parent": spec.parent,
         "hops": spec.hops,
         "client_tools": None if spec.client_tools is None else spec.client_tools.data,
+        "max_tool_calls": spec.max_tool_calls,
     }
     text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
     return text.encode("utf-8", "surrogatepass")
@@ -61,6 +67,7 @@ def decode_spec(data: bytes) -> RunSpec:
         agent_id, rest = body["session_key"]
         thinking, timeout, agents = body["thinking"], body["timeout"], body["agents"]
         scopes, client_tools = body["scopes"], body["client_tools"]
+        max_calls = body["max_tool_calls"]
         return RunSpec(
             **texts,
             session_key=SessionKey(typed(agent_id, str), typed(rest, str)),
@@ -78,6 +85,7 @@ def decode_spec(data: bytes) -> RunSpec:
             parent=typed(body["parent"], str),
             hops=typed(body["hops"], int),
             client_tools=None if client_tools is None else _load_tools(client_tools),
+            max_tool_calls=None if max_calls is None else typed(max_calls, int),
         )
     except (
         AttributeError,

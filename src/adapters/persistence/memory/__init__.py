@@ -3,6 +3,7 @@
 from .approvals import MemoryApprovals
 from .keys import MemoryKeys
 from .limits import MemoryLimits
+from .responses import MemoryResponses
 from .run_events import MemoryRunEvents
 from .store import MemoryStore
 
@@ -10,6 +11,7 @@ __all__ = [
     "MemoryApprovals",
     "MemoryKeys",
     "MemoryLimits",
+    "MemoryResponses",
     "MemoryRunEvents",
     "MemoryStore",
 ]

@@ -19,6 +19,7 @@ from ....domain.sessions import (
     SessionKey,
     SessionPage,
     SessionQuery,
+    Span,
     UsageQuery,
 )
 from ..common import found
@@ -40,6 +41,15 @@ class MemoryCatalog:
         self._require_open()
         turn = self._turns.get(run_id)
         return turn and replace(turn, one_off=self._sessions[turn.key].one_off)
+
+    async def span(self, run_id: str) -> Span | None:
+        self._require_open()
+        turn = self._turns.get(run_id)
+        place = turn and self._sessions[turn.key].named(turn.session_id)
+        if not place:
+            return None
+        through = max((one.number for one in place.kept if one.run_id == run_id), default=0)
+        return Span(place.session_id, 0, through) if through else None
 
     async def list(self, query: SessionQuery) -> SessionPage:
         self._require_open()

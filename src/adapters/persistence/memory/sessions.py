@@ -68,7 +68,7 @@ class HeldSession:
     run_ids: list[str] = field(default_factory=list)
     kept_from: float = 0.0
     size: int = 0
-    """Bytes of the first turn, which is the only one of a one-off session."""
+    """Bytes of all turns of a one-off session."""
 
     @property
     def current(self) -> HeldTranscript:
@@ -102,11 +102,16 @@ class HeldSession:
         old = None if span is None else self.named(span.session_id)
         if span is None or old is None:
             return self.begin(turn.session_id, turn.at)
-        return self.branch(span.through, turn.session_id, turn.at) if old is self.current else old
+        if old is not self.current and not span.exact:
+            return old
+        return self.branch(span.through, turn.session_id, turn.at, old)
 
-    def branch(self, through: int, session_id: str, at: float) -> HeldTranscript:
-        """A new transcript with the first `through` messages of the current one."""
-        old = self.current
+    def branch(
+        self, through: int, session_id: str, at: float, origin: HeldTranscript | None = None
+    ) -> HeldTranscript:
+        """A new transcript with the first `through` messages of another one, of the current one
+        without `origin`."""
+        old = origin or self.current
         new = self.begin(session_id, at)
         new.copy(old.kept[: max(0, through)])
         new.summaries = [one for one in old.summaries if one.through <= len(new.kept)]

@@ -96,13 +96,16 @@ class MemoryStore(MemoryCatalog, HeldSteps):
         session = self._sessions.get(turn.key)
         if session is None:
             session = HeldSession(turn.key, turn.at, turn.at, turn.one_off)
-            if turn.one_off:
-                session.kept_from = self._steady()
-                session.size = sum(len(encode(message)) for message in turn.messages)
-                self._one_off_bytes += session.size
-            self._sessions[turn.key] = session
+        elif session.one_off:  # Of the one-off ones, the newest is the last.
+            del self._sessions[turn.key]
+        self._sessions[turn.key] = session
         self._turns[turn.run_id] = session.add(turn)
         self.close_turn(turn.run_id)
+        if session.one_off:
+            session.kept_from = self._steady()
+            size = sum(len(encode(message)) for message in turn.messages)
+            session.size += size
+            self._one_off_bytes += size
         if turn.one_off:
             self._shrink()
 

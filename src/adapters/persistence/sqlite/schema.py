@@ -155,6 +155,34 @@ MIGRATIONS: Sequence[Migration] = (
             body TEXT NOT NULL,
             PRIMARY KEY (transcript, through)) WITHOUT ROWID""",
     ),
+    # Responses of the Responses API; `body` is a StoredResponse. The items of conversations are
+    # numbered in their order.
+    (
+        """CREATE TABLE responses (
+            number INTEGER PRIMARY KEY,
+            id TEXT NOT NULL UNIQUE,
+            session_key TEXT NOT NULL,
+            conversation TEXT NOT NULL,
+            settled INTEGER NOT NULL,
+            hidden INTEGER NOT NULL,
+            created_at REAL NOT NULL,
+            body BLOB NOT NULL)""",
+        "CREATE INDEX responses_of_session ON responses (session_key)",
+        "CREATE INDEX responses_by_age ON responses (created_at) WHERE settled = 1",
+        "CREATE INDEX unsettled_responses ON responses (conversation) WHERE settled = 0",
+        """CREATE TABLE conversations (
+            id TEXT PRIMARY KEY,
+            principal_id TEXT NOT NULL,
+            created_at REAL NOT NULL,
+            metadata BLOB NOT NULL) WITHOUT ROWID""",
+        """CREATE TABLE conversation_items (
+            number INTEGER PRIMARY KEY,
+            conversation TEXT NOT NULL REFERENCES conversations ON DELETE CASCADE,
+            id TEXT NOT NULL,
+            body BLOB NOT NULL,
+            UNIQUE (conversation, id))""",
+        "CREATE INDEX items_of_conversation ON conversation_items (conversation, number)",
+    ),
 )
 
 

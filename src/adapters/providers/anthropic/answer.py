@@ -71,6 +71,7 @@ class Answer:
         self._calls = 0
         self._usage = UsageCounts()
         self._stop: str | None = None
+        self._stop_sequence = ""
         self._is_empty = True
         self._unread = ""
         """The first type of content that is unknown here."""
@@ -134,7 +135,7 @@ class Answer:
         stop = _STOPS.get(self._stop or "", StopReason.STOP)
         if stop is StopReason.STOP and self._calls:
             stop = StopReason.TOOL_CALLS
-        return ModelFinished(stop, self._usage.total())
+        return ModelFinished(stop, self._usage.total(), self._stop_sequence)
 
     def _read(self, payloads: Sequence[bytes], events: list[ModelEvent]) -> None:
         for payload in payloads:
@@ -262,6 +263,8 @@ class Answer:
     def _finish(self, document: dict[str, Any]) -> None:
         if isinstance(reason := document.get("stop_reason"), str):
             self._stop = reason
+        if self._stop == "stop_sequence":
+            self._stop_sequence = json_text.repaired(_text(document.get("stop_sequence")))
         self._usage.read(document.get("usage"))
 
     def _close(self, events: list[ModelEvent]) -> None:

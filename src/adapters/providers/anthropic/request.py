@@ -17,7 +17,7 @@ _TOKEN_LIMITS = ("max_completion_tokens", "max_tokens")
 _TRANSLATED = frozenset(
     (
         *_TOKEN_LIMITS,
-        *("temperature", "top_p", "stop", "tool_choice", "parallel_tool_calls"),
+        *("temperature", "top_p", "top_k", "stop", "tool_choice", "parallel_tool_calls"),
         *("reasoning_effort", "response_format", "safety_identifier", "cacheRetention"),
     )
 )
@@ -110,6 +110,10 @@ def _translated(params: Mapping[str, Any]) -> dict[str, Any]:
             # OpenAI's range of temperatures goes up to 2. The API refuses a value of another type.
             value = params[name]
             content[name] = min(value, 1) if isinstance(value, int | float) else value
+    if "top_k" in params:
+        content["top_k"] = params["top_k"]
+    if params.get("service_tier") == "default":
+        content["service_tier"] = "standard_only"
     if identifier := params.get("safety_identifier"):
         content["metadata"] = {"user_id": identifier}
     if stop := params.get("stop"):

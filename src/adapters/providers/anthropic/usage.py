@@ -32,4 +32,5 @@ class UsageCounts:
         count = self._counts.get
         inputs = sum(count(name, 0) for name in _INPUT)
         cached = count("cache_read_input_tokens", 0)
-        return Usage(inputs, count("output_tokens", 0), cached=cached)
+        written = count("cache_creation_input_tokens", 0)
+        return Usage(inputs, count("output_tokens", 0), cached=cached, cache_writes=written)

@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from functools import partial
-from urllib.parse import urlsplit, urlunsplit
 
-import aiohttp
-
-from ....domain.concurrency import image_bytes, off_loop
-from ....domain.errors import ModelFailed
-from ....domain.models import ModelEvent, ModelRequest, Provider, Secret
+from ....domain.concurrency import image_bytes
+from ....domain.models import ModelEvent, ModelRequest
 from ....domain.ports import Clock
 from .api import Api
 from .body import Body
-from .connections import Connections, Endpoint, through_proxy
-from .errors import retry_after
+from .calls import HttpCaller, release
 from .failures import FailureFactory, undecodable_reason
 
-_MAX_ERROR_BYTES = 64 * 1024
-_ERROR_BODY_TIMEOUT = 5.0
-"""Seconds to wait for the body of an error response; its status is reported in any case."""
-_MAX_ENDPOINTS = 16
 _END_TIMEOUT = 2.0
 """Seconds to wait for usage and [DONE] after the finish reason."""
-_REUSE_TIMEOUT = 0.5
-"""Seconds to wait for the end of a body after [DONE], so that its connection can be reused."""
 
 
-class HttpModelClient:
+class HttpModelClient(HttpCaller[Api]):
     """Calls the models of one Api over pooled connections.
 
     The client is shared by all providers; each request names its own. `end_timeout`: seconds to
@@ -41,18 +28,15 @@ class HttpModelClient:
     def __init__(
         self, api: Api, *, now: Clock = time.time, end_timeout: float | None = None
     ) -> None:
-        self._api = api
-        self._now = now
+        super().__init__(api, now=now)
         self._end_timeout = _END_TIMEOUT if end_timeout is None else end_timeout
-        self._connections = Connections()
-        self._endpoints: dict[int, tuple[Provider, Endpoint]] = {}
-        self._open: set[aiohttp.ClientResponse] = set()
-        self._closed = False
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[Sequence[ModelEvent]]:
         """Implements ModelClient."""
         failures = FailureFactory(request.target, self._api.description)
-        response = await self._post(request, failures)
+        encode = partial(self._api.body, request, failures)
+        size = image_bytes(request.messages)
+        response = await self._post(request.target.provider, failures, size, encode)
         self._open.add(response)
         complete = False
         try:
@@ -80,136 +64,4 @@ class HttpModelClient:
             yield (answer.finished(),)
         finally:
             self._open.discard(response)
-            await _release(response, complete=complete)
-
-    async def close(self) -> None:
-        """Abort the open calls and close all connections."""
-        self._closed = True
-        for response in tuple(self._open):
-            _abort(response)
-        await self._connections.close()
-
-    async def _post(
-        self, request: ModelRequest, failures: FailureFactory
-    ) -> aiohttp.ClientResponse:
-        """Send the request and wait for the response headers."""
-        if self._closed:
-            raise failures.unreachable("the Gateway is shutting down", "")
-        provider = request.target.provider
-        encode = partial(self._api.body, request, failures)
-        body = await off_loop(image_bytes(request.messages), encode)
-        endpoint = self._endpoint_of(provider, failures)
-        try:
-            # aiohttp's timeouts cover connecting and each read. The outer one covers a provider
-            # that does not read the request, or sends its headers byte by byte.
-            async with asyncio.timeout(provider.connect_timeout + provider.idle_timeout):
-                return await self._connections.post(endpoint, body)
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            failure = failures.of_call(error)
-        raise failure
-
-    def _endpoint_of(self, provider: Provider, failures: FailureFactory) -> Endpoint:
-        """The provider's endpoint. Cached by the identity of the configured Provider object."""
-        known = self._endpoints.get(id(provider))
-        if known is not None and known[0] is provider:
-            return known[1]
-        headers = _headers(provider, self._api.headers(provider))
-        limits = aiohttp.ClientTimeout(
-            connect=provider.connect_timeout, sock_read=provider.idle_timeout
-        )
-        endpoint = Endpoint(self._address(provider, headers, failures), headers, limits)
-        if provider.proxy is not None:
-            endpoint = self._through_proxy(endpoint, provider.proxy, failures)
-        if len(self._endpoints) >= _MAX_ENDPOINTS:
-            del self._endpoints[next(iter(self._endpoints))]
-        self._endpoints[id(provider)] = (provider, endpoint)
-        return endpoint
-
-    def _address(
-        self, provider: Provider, headers: Mapping[str, str], failures: FailureFactory
-    ) -> str:
-        """The URL of calls. A query in the base URL (Azure's `api-version`) is preserved.
-
-        Raises ModelFailed (UNREACHABLE) if the base URL is not an http or https URL.
-        """
-        try:
-            url = urlsplit(provider.base_url)
-        except ValueError:
-            url = urlsplit("")
-        if url.scheme not in ("http", "https") or not url.hostname:
-            raise failures.bad_address()
-        netloc = url.netloc
-        if any(name.lower() == "authorization" for name in headers):
-            netloc = netloc.rpartition("@")[2]  # aiohttp would add one for `user:password@`.
-        path = self._api.description.path(url.path.rstrip("/"))
-        return urlunsplit((url.scheme, netloc, path, url.query, ""))
-
-    def _through_proxy(
-        self, endpoint: Endpoint, proxy: Secret, failures: FailureFactory
-    ) -> Endpoint:
-        try:
-            return through_proxy(endpoint, proxy.reveal())
-        except ValueError as error:
-            problem = f"the proxy in its configuration or the environment {error}"
-        raise failures.unreachable(problem)
-
-    def _wait(self, response: aiohttp.ClientResponse) -> float | None:
-        """The `Retry-After` of a response, in seconds."""
-        if "Retry-After" in response.headers or "Retry-After-Ms" in response.headers:
-            headers = {name.lower(): value for name, value in response.headers.items()}
-            return retry_after(headers, self._now())
-        return None
-
-    async def _error_response(
-        self, response: aiohttp.ClientResponse, failures: FailureFactory
-    ) -> ModelFailed:
-        body = bytearray()
-        try:
-            async with asyncio.timeout(_ERROR_BODY_TIMEOUT):
-                while len(body) < _MAX_ERROR_BYTES and (piece := await response.content.readany()):
-                    body += piece
-        except (aiohttp.ClientError, OSError) as error:
-            body += f" ({type(error).__name__} while reading the body)".encode()
-        start = bytes(body[:_MAX_ERROR_BYTES])
-        return failures.refused(response.status, start, response.headers, self._now())
-
-
-def _headers(provider: Provider, of_api: Mapping[str, str]) -> dict[str, str]:
-    """The headers of every call. Configured headers override the default ones.
-
-    Compression is not requested, because it delays the chunks of a stream.
-    """
-    defaults = {
-        "Accept": "text/event-stream, application/json",
-        "Accept-Encoding": "identity",
-        "Content-Type": "application/json",
-        "User-Agent": "OpenSoul",
-        **of_api,
-    }
-    configured = {name: secret.reveal() for name, secret in provider.headers}
-    overridden = {name.lower() for name in configured}
-    kept = {name: value for name, value in defaults.items() if name.lower() not in overridden}
-    return kept | configured
-
-
-async def _release(response: aiohttp.ClientResponse, *, complete: bool) -> None:
-    """Return the connection to the pool if the answer is complete, else abort it.
-
-    aiohttp returns a connection to the pool when the last byte of its body has been read.
-    """
-    try:
-        if complete and not response.content.at_eof():
-            with contextlib.suppress(aiohttp.ClientError, OSError):  # TimeoutError is an OSError.
-                async with asyncio.timeout(_REUSE_TIMEOUT):
-                    while await response.content.readany():
-                        pass
-    finally:
-        _abort(response)
-
-
-def _abort(response: aiohttp.ClientResponse) -> None:
-    """Abort the connection if the response still has one. (A TLS close would wait for the peer.)"""
-    connection = response.connection
-    if connection is not None and connection.transport is not None:
-        connection.transport.abort()
-    response.close()
+            await release(response, complete=complete)

@@ -73,7 +73,7 @@ def main() -> None:
     # OpenMP reads this when it is loaded. By default its threads wait for one another in a busy
     # loop, which makes a model about ten times slower on a machine with other load.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    serve(sys.stdin.buffer, _own_stdout(), load=load, exit_process=os._exit)
+    serve(sys.stdin.buffer, own_stdout(), load=load, exit_process=os._exit)
 
 
 def serve(settings: BinaryIO, report: BinaryIO, *, load: Load, exit_process: Exit) -> None:
@@ -179,7 +179,7 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _own_stdout() -> BinaryIO:
+def own_stdout() -> BinaryIO:
     """Reserve standard output for the report: redirect output of libraries to standard error."""
     report = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)

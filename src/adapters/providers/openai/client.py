@@ -31,9 +31,7 @@ class _ChatCompletions:
         self._encode = Encoder()
 
     def headers(self, provider: Provider) -> dict[str, str]:
-        if provider.api_key and provider.auth_header:
-            return {"Authorization": f"Bearer {provider.api_key.reveal()}"}
-        return {}
+        return authorization(provider)
 
     def body(self, request: ModelRequest, failures: FailureFactory) -> bytes:
         return body(request, self._encode, failures)
@@ -43,3 +41,10 @@ class _ChatCompletions:
 
     def is_complete(self, body: bytes) -> bool:
         return is_complete(body)
+
+
+def authorization(provider: Provider) -> dict[str, str]:
+    """The header with the key."""
+    if provider.api_key and provider.auth_header:
+        return {"Authorization": f"Bearer {provider.api_key.reveal()}"}
+    return {}

@@ -23,7 +23,9 @@ from ....domain.messages import Message, Part, Text
 from ..media import UNREAD, MediaPart
 
 _TEXT_MODES = frozenset({"text", "text/plain", "text/*", "*/*", "text/markdown"})
-_MEDIA_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+*-]+(?:;[^,;]{0,100}){0,4}")
+_MEDIA_TYPE = re.compile(
+    r"[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+*-]{1,127}(?:;[^,;]{0,100}){0,4}"
+)
 _MOST_PARTS = 2_000
 _WEB = ("http://", "https://")
 

@@ -16,11 +16,20 @@ from .approvals import (
     without_decisions,
 )
 from .begin import BegunRun, begin_run, follow_run, run_request_of
-from .headers import BINDING_HEADERS, SESSION_HINT, ignored_names
+from .headers import (
+    ANSWER_HEADERS,
+    BINDING_HEADERS,
+    SESSION_HINT,
+    ignored_names,
+    model_in,
+    session_key_in,
+)
 from .parameters import Parameters, read_fields
 from .resuming import (
     RESUME_HEADERS,
+    CurrentEvents,
     continues_without_client,
+    events_of_turn,
     idempotency_key_in,
     start_submitted_run,
     text_of,
@@ -28,6 +37,7 @@ from .resuming import (
 from .runs import EVENT_STREAM, Answer, Feed, RunFrames, collect, start_run, streamed
 
 __all__ = [
+    "ANSWER_HEADERS",
     "APPROVAL_HEADER",
     "BINDING_HEADERS",
     "EVENT_STREAM",
@@ -38,6 +48,7 @@ __all__ = [
     "ApprovalPause",
     "AskingEvents",
     "BegunRun",
+    "CurrentEvents",
     "Feed",
     "Parameters",
     "RunFrames",
@@ -47,13 +58,16 @@ __all__ = [
     "decided_run",
     "decision_in",
     "description_of",
+    "events_of_turn",
     "follow_run",
     "idempotency_key_in",
     "ignored_names",
+    "model_in",
     "parameters",
     "question_for",
     "read_fields",
     "run_request_of",
+    "session_key_in",
     "start_run",
     "start_submitted_run",
     "streamed",

@@ -44,6 +44,18 @@ BINDING_HEADERS = [
     for name in (*_HEADER_OF.values(), "x-opensoul-scopes")
 ]
 """The same headers as parameters of an OpenAPI operation."""
+ANSWER_HEADERS = {
+    name: {"description": text, "schema": {"type": "string"}}
+    for name, text in (
+        ("x-opensoul-agent-id", "The agent that answers."),
+        ("x-opensoul-session-key", "The session of the conversation."),
+        ("x-opensoul-session-bound-by", "The part of the request that the session was found by."),
+        ("x-opensoul-side-task", "The kind of a side task, such as `title`."),
+        ("x-opensoul-run-id", "The run."),
+        ("x-opensoul-ignored", "Fields and headers of the request that have no effect."),
+    )
+}
+"""Headers of answers, as in an OpenAPI operation."""
 _MOST_IGNORED = 20
 
 
@@ -76,15 +88,20 @@ def conversation_in(headers: Headers, settings: BindSettings) -> Conversation | 
 def session_headers(run: RunSpec, run_request: RunRequest) -> dict[str, str]:
     """The headers of an answer that say how the session of its run was found."""
     by = _BOUND_BY[run.bound_by]
+    if run_request.after is not None:
+        by = "previous_response_id"
     if run.bound_by is BoundBy.CONVERSATION and run_request.conversation is not None:
         by = run_request.conversation.source
     found = {"x-opensoul-session-bound-by": by}
     return {**found, "x-opensoul-side-task": run.side_task} if run.side_task else found
 
 
-def ignored_names(fields: str, headers: Headers) -> str:
-    """The names of `fields` and of headers that are not known, as a header's value."""
-    names = [plain(name) for name in unread_headers(headers, _KNOWN)]
+def ignored_names(
+    fields: str, headers: Headers, *, without_effect: frozenset[str] = frozenset()
+) -> str:
+    """The names of `fields` and of headers that are not known, as a header's value.
+    `without_effect`: known headers that the format has no use for, without their prefix."""
+    names = [plain(name) for name in unread_headers(headers, _KNOWN - without_effect)]
     return ", ".join(filter(None, (fields, *names[:_MOST_IGNORED])))
 
 

@@ -180,7 +180,7 @@ class CurrentEvents:
             turn = await self._gateway.turn(self._context.principal, self._run)
         if turn is None:
             raise EventsExpired(f"The answer of run {self._run.id!r} is no longer kept.")
-        return _batch_of(turn, self._run.last_seq, has_format=self._has_format)
+        return events_of_turn(turn, self._run.last_seq, has_format=self._has_format)
 
 
 def _batches(events: Sequence[NumberedEvent]) -> Iterator[EventBatch]:
@@ -216,7 +216,7 @@ def text_of(turn: Turn) -> str:
     return "".join(text for _, text in _steps_in(_answer_in(turn)))
 
 
-def _batch_of(turn: Turn, last: int, *, has_format: bool) -> EventBatch:
+def events_of_turn(turn: Turn, last: int, *, has_format: bool) -> EventBatch:
     """The answer in a turn as the events that it was made of. Why a model has stopped is not
     stored."""
     messages = _answer_in(turn)

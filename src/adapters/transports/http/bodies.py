@@ -117,7 +117,7 @@ T = TypeVar("T")
 
 _JSON = re.compile(r"(application|text)/(json|[a-z0-9.!#$&^_-]+\+json)\s*(;.*)?", re.IGNORECASE)
 _MOST_DIGITS = 18
-_IDENTIFIERS = frozenset({"model", "user"})
+_IDENTIFIERS = frozenset({"model", "user", "user_id"})
 
 
 class NotAnObject(InvalidRequest):

@@ -1,7 +1,7 @@
 """One table from errors to HTTP, and the envelope that errors are sent in.
 
 The envelope is OpenAI's: `{"error": {"message", "type", "param", "code"}}`. Clients of Anthropic's
-Messages API, which is not served, get that API's envelope.
+Messages API get that API's envelope, with `param` where a field is at fault.
 """
 
 from __future__ import annotations
@@ -25,11 +25,15 @@ _STATUS: Mapping[type[GatewayError], int] = {
     errors.Forbidden: 403,
     errors.InvalidRequest: 400,
     errors.UnknownAgent: 404,
+    errors.UnknownModel: 404,
     errors.RateLimited: 429,
     errors.KeyReused: 409,
     errors.SessionBusy: 429,
     errors.GatewayBusy: 503,
     errors.ShuttingDown: 503,
+    errors.UnknownResponse: 404,
+    errors.UnknownConversation: 404,
+    errors.ConversationLocked: 409,
     errors.UnknownRun: 404,
     errors.UnknownKey: 404,
     errors.UnknownSession: 404,
@@ -105,7 +109,11 @@ _ANTHROPIC_TYPES: Mapping[int, str] = {
     413: "request_too_large",
     429: "rate_limit_error",
     503: "overloaded_error",
+    504: "timeout_error",
+    529: "overloaded_error",
 }
+ANTHROPIC_OVERLOADED = 529
+"""The status of that API where a provider is overloaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +147,19 @@ class Problem:
         }
 
     @property
-    def anthropic_envelope(self) -> dict[str, object]:
-        """https://docs.anthropic.com/en/api/errors"""
+    def anthropic_status(self) -> int:
+        """The status for clients of Anthropic's API."""
+        return ANTHROPIC_OVERLOADED if self.code == "provider_overloaded" else self.status
+
+    def anthropic_envelope(self, request_id: str) -> dict[str, object]:
+        """https://platform.claude.com/docs/en/api/errors"""
         kind = _ANTHROPIC_TYPES.get(
-            self.status, "invalid_request_error" if self.status < 500 else "api_error"
+            self.anthropic_status, "invalid_request_error" if self.status < 500 else "api_error"
         )
-        return {"type": "error", "error": {"type": kind, "message": self.message}}
+        error = {"type": kind, "message": self.message}
+        if self.param is not None:
+            error["param"] = self.param
+        return {"type": "error", "error": error, "request_id": request_id}
 
 
 class HttpRejection(Exception):
@@ -186,10 +201,19 @@ def codes_by_status() -> dict[int, set[str]]:
     return {at: {code for status, code in pairs if status == at} for at, _ in sorted(pairs)}
 
 
-def answer(problem: Problem, *, anthropic: bool = False) -> Response:
-    """The response that reports `problem`. `anthropic`: in the envelope of that API."""
-    envelope = problem.anthropic_envelope if anthropic else problem.envelope
-    response = Response(dumps(envelope), problem.status, content_type="application/json")
+def answer(problem: Problem) -> Response:
+    """The response that reports `problem`."""
+    return _response(problem, problem.envelope, problem.status)
+
+
+def anthropic_answer(problem: Problem, request_id: str) -> Response:
+    """The same in the envelope of Anthropic's API."""
+    envelope = problem.anthropic_envelope(request_id)
+    return _response(problem, envelope, problem.anthropic_status)
+
+
+def _response(problem: Problem, envelope: dict[str, object], status: int) -> Response:
+    response = Response(dumps(envelope), status, content_type="application/json")
     response.headers.update(problem.headers)
     if problem.retry_after is not None:
         response.headers["Retry-After"] = str(max(1, math.ceil(problem.retry_after)))

@@ -13,27 +13,38 @@ _BASE_URL = (
     "Set the client's base URL to the Gateway's address with `/v1` at its end, once and with "
     "nothing after it."
 )
-_RESPONSES = (
-    f"The Responses API is not served; use chat completions ({_CHAT}). AI SDK: "
-    '`provider.chat("opensoul")`; OpenAI Agents SDK: `set_default_openai_api("chat_completions")`; '
-    "LangChain: `ChatOpenAI(use_responses_api=False)`; Pydantic AI: `OpenAIChatModel`; promptfoo: "
+_CHAT_INSTEAD = (
+    'AI SDK: `provider.chat("opensoul")`; OpenAI Agents SDK: '
+    '`set_default_openai_api("chat_completions")`; LangChain: '
+    "`ChatOpenAI(use_responses_api=False)`; Pydantic AI: `OpenAIChatModel`; promptfoo: "
     "`openai:chat:opensoul`; OpenAI's libraries: `client.chat.completions.create`."
 )
+_RESPONSES = (
+    "The Responses API is at POST /v1/responses, where gateway.http.endpoints.responses.enabled is "
+    f"true. {_BASE_URL} Otherwise use chat completions ({_CHAT}). {_CHAT_INSTEAD}"
+)
 _MESSAGES = (
-    "Anthropic's Messages API is not served; use an OpenAI client with chat completions "
-    f"({_CHAT}). AI SDK: `createOpenAICompatible`; LangChain: `ChatOpenAI`; promptfoo: "
-    "`openai:chat:opensoul`; LiteLLM: model `openai/opensoul`."
+    "Of Anthropic's API only POST /v1/messages and POST /v1/messages/count_tokens are served. Set "
+    "the client's base URL to the Gateway's address, without `/v1` at its end; for "
+    "`@ai-sdk/anthropic` with it. Chat completions are at "
+    f"{_CHAT}."
 )
 _COMPLETIONS = (
-    f"Completions of a plain prompt are not served; use chat completions ({_CHAT}). LangChain: "
-    "`ChatOpenAI` in place of `OpenAI`; LlamaIndex: `OpenAILike(is_chat_model=True)`; LiteLLM: "
-    "model `openai/opensoul`; promptfoo: `openai:chat:opensoul`."
+    "Completions of a plain prompt are at POST /v1/completions, where "
+    "gateway.http.endpoints.completions.enabled is true; otherwise use chat completions "
+    f"({_CHAT}). LangChain: `ChatOpenAI` in place of `OpenAI`; LlamaIndex: "
+    "`OpenAILike(is_chat_model=True)`; LiteLLM: model `openai/opensoul`; promptfoo: "
+    "`openai:chat:opensoul`."
 )
 _EMBEDDINGS = (
-    "Embeddings are not served: agents answer with text. Configure another provider for the "
-    f"client's embedding model; chat completions are at {_CHAT}."
+    "Embeddings are at POST /v1/embeddings, where gateway.http.endpoints.embeddings.enabled is "
+    "true; otherwise configure another provider for the client's embedding model. Chat completions "
+    f"are at {_CHAT}."
 )
-_OTHER_OPENAI = f"Of OpenAI's API only {_CHAT} and GET /v1/models are served."
+_OTHER_OPENAI = (
+    f"Of OpenAI's API only {_CHAT}, GET /v1/models, and what gateway.http.endpoints switches on "
+    "are served."
+)
 _OLLAMA = (
     "Ollama's API is not served. Choose the client's OpenAI-compatible provider: chat completions "
     f"are at {_CHAT}. {_BASE_URL}"
@@ -100,6 +111,13 @@ def hint_for(path: str) -> str:
     return ""
 
 
+def hint_for_switched_off(path: str) -> str:
+    """How clients of an endpoint that is switched off use chat completions."""
+    hint = f"Chat completions are at {_CHAT}."
+    is_responses = _BY_FIRST.get((_without_base(path.split("/")) or [""])[0]) is _RESPONSES
+    return f"{hint} {_CHAT_INSTEAD}" if is_responses else hint
+
+
 def hint_for_route(path: str) -> str:
     """A sentence for a path that is nearly that of a route; empty where there is no such route."""
     return f"Use {path} instead." if path else ""
@@ -112,9 +130,11 @@ def hint_for_method(path: str) -> str:
     return ""
 
 
-def expects_anthropic(path: str) -> bool:
-    """Whether a client that requests this path expects errors in the format of Anthropic's API."""
-    return _without_base(path.split("/"))[:1] == ["messages"]
+def expects_anthropic(path: str, *, versioned: bool = False) -> bool:
+    """Whether a client that requests this path expects errors in the format of Anthropic's API.
+    `versioned`: the request has the header `anthropic-version`."""
+    first = _without_base(path.split("/"))[:1]
+    return first == ["messages"] or (versioned and first == ["models"])
 
 
 def _without_base(steps: Sequence[str]) -> list[str]:

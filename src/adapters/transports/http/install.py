@@ -22,8 +22,21 @@ from ..routes import RouteTable, Switch, Transport
 from . import cors
 from .bodies import BoundedBody
 from .context import current
-from .errors import INTERNAL_ERROR, HttpRejection, Problem, answer, problem_of
-from .hints import expects_anthropic, hint_for, hint_for_method, hint_for_route
+from .errors import (
+    INTERNAL_ERROR,
+    HttpRejection,
+    Problem,
+    answer,
+    anthropic_answer,
+    problem_of,
+)
+from .hints import (
+    expects_anthropic,
+    hint_for,
+    hint_for_method,
+    hint_for_route,
+    hint_for_switched_off,
+)
 from .hosts import check_page
 from .middleware import Middleware
 from .requests import credential_of, narrowed
@@ -83,7 +96,9 @@ def _serve(app: Quart, transport: Transport) -> None:
         return
     # The rules name no method: with GET, which Quart would put in, plain HTTP would get
     # a 405 that allows GET where there is nothing at all.
-    for number, rule in enumerate(("/", "/<path:path>")):
+    everywhere = ("/", "/<path:path>")
+    rules = (transport.upgrade_path,) if transport.upgrade_path else everywhere
+    for number, rule in enumerate(rules):
         endpoint = f"{transport.name}-upgrade-{number}"
         app.url_map.add(app.url_rule_class(rule, endpoint=endpoint, websocket=True))
         # Quart takes None, too: the connection was upgraded, and has ended.
@@ -121,19 +136,19 @@ def _guard(gateway: Gateway, table: RouteTable) -> BeforeRequestCallable:
             asked.body_timeout = context.limits.body_timeout  # type: ignore[assignment]
         switch = table.switch_at(asked.path) if route is None else route.switch
         if switch is not None and not switch.is_on(settings):
-            raise HttpRejection(_switched_off(switch))
+            raise HttpRejection(_switched_off(switch, asked.path))
         return None
 
     return guard
 
 
-def _switched_off(switch: Switch) -> Problem:
+def _switched_off(switch: Switch, path: str) -> Problem:
     message = (
         f"{switch.subject} is switched off. To switch it on, set {switch.key} to true in the "
         "configuration."
     )
     if "chatCompletions" not in switch.key:
-        message += " Chat completions are at POST /v1/chat/completions."
+        message += f" {hint_for_switched_off(path)}"
     return Problem(404, message, "endpoint_disabled")
 
 
@@ -189,4 +204,8 @@ def _answer(problem: Problem) -> Response:
     context.reported(problem)
     context.discarding = True
     request.body.clear()
-    return answer(problem, anthropic=expects_anthropic(request.path))
+    versioned = b"anthropic-version" in context.headers
+    if expects_anthropic(request.path, versioned=versioned):
+        context.response_headers["request-id"] = context.request_id
+        return anthropic_answer(problem, context.request_id)
+    return answer(problem)

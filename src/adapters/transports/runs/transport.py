@@ -15,7 +15,7 @@ from ..answering import EVENT_STREAM, Feed, streamed, text_of
 from ..http.context import RequestContext, current
 from ..http.json_text import dumps
 from ..routes import Route, Transport
-from ..switches import CHAT_SWITCH, answer_limits
+from ..switches import RUNS_SWITCH, answer_limits
 from . import operations
 from .events import EventFrames, run_object
 
@@ -30,7 +30,7 @@ _CANCEL_PATIENCE = 5.0
 def transport(gateway: Gateway) -> Transport:
     """The routes."""
     endpoint = _Endpoint(gateway)
-    route = partial(Route, limits=answer_limits, switch=CHAT_SWITCH)
+    route = partial(Route, limits=answer_limits, switch=RUNS_SWITCH)
     all_ = "/v1/runs"
     one, events, cancel = (f"{all_}/<run_id>{rest}" for rest in ("", "/events", "/cancel"))
     listed, found = "Runs, the newest first.", "One run."

@@ -1,7 +1,7 @@
 """What was said in the sessions of a SQLite database, as functions of a connection.
 
-All of them raise sqlite3.Error, and `find_turn` Undecodable for what is damaged. The others
-replace that, and log it.
+All of them raise sqlite3.Error; `find_turn` and `find_span` raise Undecodable for what is damaged.
+The others replace that, and log it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from .....domain.messages import Message
 from .....domain.models import Usage
 from .....domain.ports import Turn
-from .....domain.sessions import KeptMessage, KeptTranscript, SessionKey
+from .....domain.sessions import KeptMessage, KeptTranscript, SessionKey, Span
 from ...common import Undecodable, decode
 from ..columns import bounded, column, snapshot, text
 from ..damage import Cells, DamageLog
@@ -30,6 +30,9 @@ _TURN = """
     FROM turns JOIN transcripts ON transcripts.id = turns.transcript
     JOIN sessions ON sessions.id = transcripts.session
     WHERE turns.run_id = ?"""
+_SPAN = """
+    SELECT transcripts.session_id, turns.first_message + turns.message_count - 1
+    FROM turns JOIN transcripts ON transcripts.id = turns.transcript WHERE turns.run_id = ?"""
 _OF_TURN = """
     SELECT body FROM messages
     WHERE transcript = ? AND number >= ? AND number < ? ORDER BY number"""
@@ -69,6 +72,17 @@ _MOST_BYTES = 8 * 1024 * 1024
 """Bytes of stored messages after which no more are read at once."""
 _UNKNOWN = _Origin("", 0.0, "")
 """Of a message that no turn claims: then its turn's row is damaged."""
+
+
+def find_span(connection: sqlite3.Connection, run_id: str) -> Span | None:
+    """SessionCatalog.span."""
+    row = connection.execute(_SPAN, (column(run_id),)).fetchone()
+    if row is None:
+        return None
+    session_id, through = row
+    if not isinstance(through, int) or not 0 <= through <= MOST:
+        raise Undecodable("a stored turn does not say which messages are its own")
+    return Span(text(session_id), 0, through)
 
 
 def find_turn(connection: sqlite3.Connection, run_id: str) -> Turn | None:

@@ -33,6 +33,7 @@ _PLACE = """
 _CURRENT = """
     SELECT session_id FROM transcripts WHERE session = sessions.id ORDER BY id DESC LIMIT 1"""
 
+_BYTES = "SELECT coalesce(sum(length(body)), 0) FROM messages WHERE transcript = ?"
 _ANY_OPEN = "SELECT 1 FROM open_turns LIMIT 1"
 _ATTEMPT = "SELECT attempt FROM open_turns WHERE run_id = ?"
 
@@ -46,7 +47,8 @@ INCOMING: Sequence[str] = (
             (key, agent_id, created_at, updated_at, one_off, model, kept_from, size)
             VALUES (NEW.key, NEW.agent_id, NEW.at, NEW.at, NEW.one_off, NEW.model, NEW.kept_from,
                     NEW.size)
-            ON CONFLICT (key) DO NOTHING;
+            ON CONFLICT (key) DO UPDATE SET kept_from = NEW.kept_from, size = size + NEW.size
+                WHERE one_off = 1 AND NEW.one_off = 1;
         INSERT INTO transcripts (session, session_id, created_at, turn_count, message_count)
             SELECT id, NEW.session_id, NEW.at, 0, 0 FROM sessions
             WHERE key = NEW.key AND NOT EXISTS ({_PLACE});
@@ -97,10 +99,11 @@ def append_turns(
             sizes.append(0)
             continue
         new[turn.run_id] = turn
+        size = 0
         if turn.history is not None and turn.history.session_id != turn.session_id:
-            turn = _branched(connection, turn)
+            turn, size = _branched(connection, turn)
         bodies = [encode(message) for message in turn.messages]
-        size = sum(map(len, bodies))
+        size += sum(map(len, bodies))
         sizes.append(max(1, size))
         rows.append(_turn_row(turn, kept_from, size))
         messages.append(_message_rows(turn, bodies))
@@ -121,19 +124,28 @@ def _close(connection: sqlite3.Connection, turns: Sequence[Turn]) -> None:
             connection.execute("DELETE FROM open_turns WHERE run_id = ?", (run_id,))
 
 
-def _branched(connection: sqlite3.Connection, turn: Turn) -> Turn:
-    """The turn for the transcript it is to be added to, which begins here if it is a branch."""
+def _branched(connection: sqlite3.Connection, turn: Turn) -> tuple[Turn, int]:
+    """The turn for the transcript it is to be added to, which begins here if it is a branch; and
+    how many bytes of a one-off session were copied for it."""
     span, current = turn.history, find_current(connection, turn.key)
     if span is None or current is None:
-        return turn
+        return turn, 0
     if find_named(connection, current.session, turn.session_id) is not None:
-        return turn
-    if text(current.session_id) == span.session_id:
-        through = max(0, min(span.through, current.place.messages))
-        begin_copy(connection, current, 0, through, turn.at, turn.session_id)
-        return turn
-    origin = find_named(connection, current.session, span.session_id)
-    return turn if origin is None else replace(turn, session_id=span.session_id)
+        return turn, 0
+    if text(current.session_id) != span.session_id:
+        origin = find_named(connection, current.session, span.session_id)
+        if origin is None:
+            return turn, 0
+        if not span.exact:
+            return replace(turn, session_id=span.session_id), 0
+        current = replace(current, place=origin)
+    through = max(0, min(span.through, current.place.messages))
+    begin_copy(connection, current, 0, through, turn.at, turn.session_id)
+    if not turn.one_off:
+        return turn, 0
+    place = find_named(connection, current.session, turn.session_id)
+    (copied,) = connection.execute(_BYTES, (place.transcript if place else 0,)).fetchone()
+    return turn, copied
 
 
 def _stored(connection: sqlite3.Connection, run_ids: Sequence[str]) -> set[str]:

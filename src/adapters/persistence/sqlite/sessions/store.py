@@ -23,6 +23,7 @@ from .....domain.sessions import (
     SessionKey,
     SessionPage,
     SessionQuery,
+    Span,
     Summary,
     UsageQuery,
 )
@@ -34,7 +35,7 @@ from ..readers import Readers
 from ..schema import SESSIONS, open_database
 from ..writer import BatchWork, GroupWriter
 from .catalog import find_by_id, find_session, list_sessions
-from .history import find_turn, messages_since_pause, read_messages, read_transcripts
+from .history import find_span, find_turn, messages_since_pause, read_messages, read_transcripts
 from .insert_turns import INCOMING
 from .mutations import (
     Changes,
@@ -153,6 +154,9 @@ class SqliteStore:
 
     async def turn(self, run_id: str) -> Turn | None:
         return await self.read(partial(find_turn, run_id=run_id))
+
+    async def span(self, run_id: str) -> Span | None:
+        return await self.read(partial(find_span, run_id=run_id))
 
     async def list(self, query: SessionQuery) -> SessionPage:
         return await self.read(partial(list_sessions, query=query, damage=self._damage))

@@ -30,7 +30,7 @@ from .....domain.runs import (
 from ...answering import Answer
 from ...http import Problem
 from ...http.json_text import dumps
-from .extras import Extras
+from ..common import Extras, usage_object
 
 _DEFAULT = Extras()
 
@@ -99,20 +99,6 @@ def _function(call: ToolCall) -> dict[str, object]:
 
 def _call(call: ToolCall) -> dict[str, object]:
     return {"id": call.id, "type": "function", "function": _function(call)}
-
-
-def usage_object(usage: Usage) -> dict[str, object]:
-    """OpenAI's usage object. `estimated` is ours: the provider reported nothing."""
-    fields: dict[str, object] = {
-        "prompt_tokens": usage.input,
-        "completion_tokens": usage.output,
-        "total_tokens": usage.total,
-        "prompt_tokens_details": {"cached_tokens": usage.cached},
-        "completion_tokens_details": {"reasoning_tokens": usage.reasoning},
-    }
-    if usage.estimated:
-        fields["estimated"] = True
-    return fields
 
 
 _DONE = b"data: [DONE]\n\n"

@@ -91,11 +91,3 @@ data: {"id":"chatcmpl_01","object":"chat.completion.chunk","created":1750000000,
 data: [DONE]
 
 """
-
-MODEL: Mapping[str, Any] = {
-    "id": "opensoul/main",
-    "object": "model",
-    "created": 1_750_000_000,
-    "owned_by": "opensoul",
-    "opensoul": {"agent": "main", "name": "Main"},
-}

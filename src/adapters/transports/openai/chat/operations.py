@@ -5,31 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ...answering import APPROVAL_HEADER, BINDING_HEADERS, RESUME_HEADERS
+from ...answering import ANSWER_HEADERS, APPROVAL_HEADER, BINDING_HEADERS, RESUME_HEADERS
 from ...routes import SCHEMA_REF, json_content
-from ..common import CHOICE_SCHEMA, MESSAGES_SCHEMA, TOOLS_SCHEMA
+from ...routes import object_schema as _object
+from ..common import (
+    CHOICE_SCHEMA,
+    EXTRA_HEADERS,
+    MESSAGES_SCHEMA,
+    TOOLS_SCHEMA,
+    USAGE_SCHEMA,
+)
 from . import examples
-from .extras import EXTRA_HEADERS
 from .request import Fields
 
 _STRING, _INTEGER, _NULL = {"type": "string"}, {"type": "integer"}, {"type": "null"}
-
-
-def _object(optional: Mapping[str, Any], **required: Any) -> dict[str, Any]:
-    needed = {"required": list(required)} if required else {}
-    return {"type": "object", **needed, "properties": {**required, **optional}}
-
-
-_USAGE = _object(
-    {
-        "prompt_tokens_details": _object({"cached_tokens": _INTEGER}),
-        "completion_tokens_details": _object({"reasoning_tokens": _INTEGER}),
-        "estimated": {"type": "boolean"},
-    },
-    prompt_tokens=_INTEGER,
-    completion_tokens=_INTEGER,
-    total_tokens=_INTEGER,
-)
 _FUNCTION = _object({}, name=_STRING, arguments=_STRING)
 _CALL = _object({}, id=_STRING, type={"const": "function"}, function=_FUNCTION)
 _FINISH_REASONS = ["stop", "length", "tool_calls", "content_filter", "function_call"]
@@ -57,7 +46,7 @@ _COMPLETION = _object(
     created=_INTEGER,
     model=_STRING,
     choices={"type": "array", "items": _CHOICE},
-    usage=_USAGE,
+    usage=USAGE_SCHEMA,
 )
 _DELTA = _object(
     {
@@ -86,7 +75,7 @@ _TOOL = _object(
     status={"enum": ["started", "progress", "finished", "failed"]},
 )
 _CHUNK = _object(
-    {"usage": {"anyOf": [_USAGE, _NULL]}, "tool": _TOOL},
+    {"usage": {"anyOf": [USAGE_SCHEMA, _NULL]}, "tool": _TOOL},
     id=_STRING,
     object={"const": "chat.completion.chunk"},
     created=_INTEGER,
@@ -107,32 +96,6 @@ _STREAM = {
     "named `opensoul.tool`, with `tool` in their chunk, are sent where a request asks for them.",
     "$defs": {"ChatCompletionChunk": _CHUNK},
 }
-_HEADERS = {
-    name: {"description": text, "schema": _STRING}
-    for name, text in (
-        ("x-opensoul-agent-id", "The agent that answers."),
-        ("x-opensoul-session-key", "The session of the conversation."),
-        ("x-opensoul-session-bound-by", "The part of the request that the session was found by."),
-        ("x-opensoul-side-task", "The kind of a side task, such as `title`."),
-        ("x-opensoul-run-id", "The run."),
-        ("x-opensoul-ignored", "Fields and headers of the request that have no effect."),
-    )
-}
-_MODEL = _object(
-    {"description": _STRING},
-    id=_STRING,
-    object={"const": "model"},
-    created=_INTEGER,
-    owned_by=_STRING,
-    opensoul=_object({"scripted": {"type": "boolean"}}, agent=_STRING, name=_STRING),
-)
-_MODEL_REF = {"$ref": SCHEMA_REF.format(model="Model")}
-_MODELS = {
-    **_object({}, object={"const": "list"}, data={"type": "array", "items": _MODEL_REF}),
-    "$defs": {"Model": _MODEL},
-}
-
-
 _FUNCTIONS = TOOLS_SCHEMA["items"]["properties"]["function"]
 _TOOLS = {
     "tools": TOOLS_SCHEMA,
@@ -161,25 +124,8 @@ def create() -> Mapping[str, Any]:
         "responses": {
             "200": {
                 "description": "The answer; with `stream`, as server-sent events.",
-                "headers": _HEADERS,
+                "headers": ANSWER_HEADERS,
                 "content": {**whole, "text/event-stream": streamed},
             }
         },
     }
-
-
-def models() -> Mapping[str, Any]:
-    """`GET /v1/models`."""
-    return _found("The agents.", _MODELS, {"object": "list", "data": [examples.MODEL]})
-
-
-def model() -> Mapping[str, Any]:
-    """`GET /v1/models/{model_id}`."""
-    return _found("The agent.", _MODEL_REF, examples.MODEL)
-
-
-def _found(
-    description: str, schema: Mapping[str, Any], example: Mapping[str, Any]
-) -> Mapping[str, Any]:
-    content = json_content(schema, example=example)
-    return {"responses": {"200": {"description": description, "content": content}}}

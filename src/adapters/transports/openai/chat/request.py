@@ -6,30 +6,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from .....domain.errors import Unsupported
 from .....domain.messages import Message
 from ...answering import Parameters, parameters, read_fields
 from ...http.fields import Ignored
 from ...media import MediaPart
-from ..common import DEFAULT_MODEL, TOOL_FIELDS, ReadTools, read_messages, read_tools
-
-
-def _stop(value: Any) -> Any:
-    match value:
-        case None | str():
-            return value
-        case list() if all(isinstance(s, str) for s in value):
-            return value  # How many there may be is for the provider to say.
-        case _:
-            raise PydanticCustomError("stop", "must be a string or a list of strings")
-
-
-class StreamOptions(parameters.Strict):
-    include_usage: bool | None = None
-    include_obfuscation: bool | None = None
+from ..common import (
+    DEFAULT_MODEL,
+    TOOL_FIELDS,
+    ReadTools,
+    Stop,
+    StreamOptions,
+    read_messages,
+    read_tools,
+    wants_usage,
+)
 
 
 class JsonSchema(parameters.Strict):
@@ -61,7 +54,7 @@ class Fields(parameters.Strict):
     top_p: parameters.TopP = None
     max_tokens: parameters.TokenLimit = None
     max_completion_tokens: parameters.TokenLimit = None
-    stop: Annotated[Any, AfterValidator(_stop)] = None
+    stop: Stop = None
     seed: parameters.Seed = None
     presence_penalty: parameters.Penalty = None
     frequency_penalty: parameters.Penalty = None
@@ -80,7 +73,6 @@ class Fields(parameters.Strict):
 
 
 _OWN = TOOL_FIELDS | {"messages", "model", "stream", "stream_options", "user"}
-_STREAM_OPTIONS = frozenset({"include_usage", "include_obfuscation"})
 
 PASSED_ON = frozenset(Fields.model_fields) - _OWN
 """Reach the provider under their own names, as they came."""
@@ -100,18 +92,6 @@ NEUTRAL: Mapping[str, tuple[object, ...]] = {
 PARAMETERS = Parameters(PASSED_ON, NEUTRAL, _OWN)
 _SESSION_KEY = "session_key"
 """The key of the metadata that is for the Gateway."""
-
-
-def wants_usage(body: Mapping[str, Any], fields: Fields, ignored: Ignored) -> bool:
-    """Whether the stream shall end with a usage chunk. Raises Unsupported."""
-    options = fields.stream_options
-    if options is None or not fields.stream:
-        return False  # Some libraries send the options with every request.
-    if options.include_obfuscation:
-        path = "stream_options.include_obfuscation"
-        raise Unsupported(f"`{path}` is not supported. Leave it out, or send false.", param=path)
-    ignored.note(body["stream_options"], _STREAM_OPTIONS, "stream_options.")
-    return bool(options.include_usage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +118,7 @@ def read_request(body: Mapping[str, Any]) -> ChatRequest:
     ignored = Ignored()
     fields = read_fields(Fields, body)
     params = PARAMETERS.read(body, ignored)
-    include_usage = wants_usage(body, fields, ignored)
+    include_usage = wants_usage(body, fields.stream, fields.stream_options, ignored)
     session_key = None
     if fields.metadata and _SESSION_KEY in fields.metadata:
         session_key = fields.metadata.pop(_SESSION_KEY)

@@ -1,8 +1,6 @@
-"""`POST /v1/chat/completions` and `/v1/models`: the part of OpenAI's API that is served."""
+"""`POST /v1/chat/completions`: an agent's answer to a conversation."""
 
 from __future__ import annotations
-
-from functools import partial
 
 from quart import Response, request
 
@@ -20,55 +18,38 @@ from ...answering import (
 )
 from ...http.bodies import read_object
 from ...http.context import current
-from ...http.json_text import dumps
 from ...media import MediaReader
 from ...routes import Route, Transport
-from ...switches import CHAT_SWITCH, MODELS_SWITCH, answer_limits
-from ..common import model_list, model_object
+from ...switches import CHAT_SWITCH, answer_limits
+from ..common import extras_in
 from . import operations
 from .answers import Frames, completion, head_of
-from .extras import extras_in
 from .request import read_request
 
 
-def transport(
-    gateway: Gateway, approvals: Approvals, web: WebClient, *, started_at: float
-) -> Transport:
-    """The routes. `started_at`: Unix seconds, the creation time of every model."""
-    endpoint = _Endpoint(gateway, approvals, MediaReader(web), int(started_at))
-    route = partial(Route, limits=answer_limits, switch=CHAT_SWITCH)
-    listed = partial(route, switch=MODELS_SWITCH)
-    chat, models, model = "/v1/chat/completions", "/v1/models", "/v1/models/<path:model_id>"
-    answer = "An agent's answer to a conversation, whole or as a stream."
-    every, one = "The agents, as models.", "The agent that a model's name stands for."
-    return Transport(
-        "openai_chat",
-        (
-            route(
-                chat,
-                "POST",
-                Scope.WRITE,
-                endpoint.create,
-                answer,
-                operation=operations.create,
-                errors=(404, 409, 410, 501, 502, 504),
-            ),
-            listed(models, "GET", Scope.READ, endpoint.models, every, operation=operations.models),
-            listed(model, "GET", Scope.READ, endpoint.model, one, operation=operations.model),
-        ),
+def transport(gateway: Gateway, approvals: Approvals, web: WebClient) -> Transport:
+    """The route."""
+    route = Route(
+        "/v1/chat/completions",
+        "POST",
+        Scope.WRITE,
+        _Endpoint(gateway, approvals, MediaReader(web)).create,
+        "An agent's answer to a conversation, whole or as a stream.",
+        limits=answer_limits,
+        switch=CHAT_SWITCH,
+        operation=operations.create,
+        errors=(404, 409, 410, 501, 502, 504),
     )
+    return Transport("openai_chat", (route,))
 
 
 class _Endpoint:
-    """The views. The settings are read for each request, so that a change is in force at once."""
+    """The view. The settings are read for each request, so that a change is in force at once."""
 
-    def __init__(
-        self, gateway: Gateway, approvals: Approvals, media: MediaReader, created: int
-    ) -> None:
+    def __init__(self, gateway: Gateway, approvals: Approvals, media: MediaReader) -> None:
         self._gateway = gateway
         self._approvals = approvals
         self._media = media
-        self._created = created
 
     async def create(self) -> Response:
         context, settings = current(), self._gateway.settings
@@ -109,15 +90,6 @@ class _Endpoint:
             extras=extras,
         )
         return await streamed(begun.feed(frames, context, settings), context)
-
-    async def models(self) -> Response:
-        directory = self._gateway.directory(current().principal)
-        return _json(dumps(model_list(directory, self._created)))
-
-    async def model(self, model_id: str) -> Response:
-        directory = self._gateway.directory(current().principal)
-        agent = directory.named_by_model(model_id) or directory.default
-        return _json(dumps(model_object(model_id, agent, self._created)))
 
 
 def _json(body: bytes) -> Response:

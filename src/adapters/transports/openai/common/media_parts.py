@@ -21,13 +21,19 @@ _MAX_FILE_NAME = 255
 
 
 def read_media_part(
-    fields: dict[str, Any], kind: str, path: str, place: tuple[int, int], ignored: Ignored
+    fields: dict[str, Any],
+    kind: str,
+    path: str,
+    place: tuple[int, int],
+    ignored: Ignored,
+    parts: str = "messages[].content[].",
 ) -> MediaPart:
-    """The part at `path`, of a type in MEDIA_KINDS. Raises InvalidRequest, Unsupported."""
+    """The part at `path`, of a type in MEDIA_KINDS. Unknown fields are noted as fields of `parts`.
+    Raises InvalidRequest, Unsupported."""
     if kind in ("image_url", "input_image"):
-        return _picture(fields, path, place, ignored)
+        return _picture(fields, path, place, ignored, parts)
     if kind in ("file", "input_file"):
-        return _file(fields, kind, path, place, ignored)
+        return _file(fields, kind, path, place, ignored, parts)
     if kind in ("input_audio", "audio"):
         problem = "audio is not supported: no model of this Gateway gets it. Send its transcript"
     else:
@@ -36,11 +42,11 @@ def read_media_part(
 
 
 def _picture(
-    fields: dict[str, Any], path: str, place: tuple[int, int], ignored: Ignored
+    fields: dict[str, Any], path: str, place: tuple[int, int], ignored: Ignored, parts: str
 ) -> MediaPart:
     value, param = fields.get("image_url"), f"{path}.image_url"
     detail = optional_string(fields, "detail", path)
-    ignored.note(fields, frozenset({"type", "image_url", "detail"}), "messages[].content[].")
+    ignored.note(fields, frozenset({"type", "image_url", "detail"}), parts)
     if isinstance(value, str):
         source = value
     elif value is None and isinstance(fields.get("file_id"), str):
@@ -50,7 +56,7 @@ def _picture(
         source = a_string(value, "url", param)
         detail = optional_string(value, "detail", param) or detail
         known = frozenset({"url", "detail"})
-        ignored.note(value, known, "messages[].content[].image_url.")
+        ignored.note(value, known, f"{parts}image_url.")
         param += ".url"
     if detail is not None and len(detail) > _MAX_DETAIL:
         raise InvalidRequest(f"`{path}`: the detail is too long.", param=path)
@@ -58,7 +64,12 @@ def _picture(
 
 
 def _file(
-    fields: dict[str, Any], kind: str, path: str, place: tuple[int, int], ignored: Ignored
+    fields: dict[str, Any],
+    kind: str,
+    path: str,
+    place: tuple[int, int],
+    ignored: Ignored,
+    parts: str,
 ) -> MediaPart:
     value: Mapping[str, Any] = fields
     if kind == "file" or "file" in fields:
@@ -72,7 +83,7 @@ def _file(
     if len(filename) > _MAX_FILE_NAME:
         raise wrong(f"{path}.filename", f"at most {_MAX_FILE_NAME} characters", filename)
     known = frozenset({"type", "file_data", "filename"})
-    ignored.note(value, known, "messages[].content[].")
+    ignored.note(value, known, parts)
     return MediaPart(*place, False, source, f"{path}.file_data", filename=filename)
 
 

@@ -18,7 +18,7 @@ MAX_TOOLS = 512
 """Definitions of one request. OpenAI takes 128."""
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-_FUNCTION = frozenset({"name", "description", "parameters", "strict"})
+FUNCTION_FIELDS = frozenset({"name", "description", "parameters", "strict"})
 _TOOL = frozenset({"type", "function"})
 _MODES = tuple(mode.value for mode in ChoiceMode)
 TOOL_FIELDS = frozenset({"tools", "tool_choice", "functions", "function_call"})
@@ -96,22 +96,23 @@ def read_tools(body: Mapping[str, Any], ignored: Ignored) -> ReadTools:
     tools, functions = _items(body, "tools"), _items(body, "functions")
     if tools and functions:
         raise InvalidRequest("`functions` cannot be used beside `tools`.", param="functions")
-    _refuse_choice(body, "tool_choice", "tools", tools)
-    _refuse_choice(body, "function_call", "functions", functions)
-    reader = _Reader(ignored)
+    refuse_choice(body, "tool_choice", "tools", tools)
+    refuse_choice(body, "function_call", "functions", functions)
+    reader = ToolReader(ignored)
     if functions:
         specs = [reader.function(f, f"functions[{i}]") for i, f in enumerate(functions)]
         choice = _function_call(body.get("function_call"))
-        _check_named(choice, specs, "function_call", "functions")
+        check_named(choice, specs, "function_call", "functions")
         return ReadTools(ClientTools(tuple(specs), choice), legacy=True)
     specs = [reader.tool(tool, f"tools[{i}]") for i, tool in enumerate(tools)]
     choice, used = _tool_choice(body.get("tool_choice"), specs)
-    _check_named(choice, specs, "tool_choice", "tools")
+    check_named(choice, specs, "tool_choice", "tools")
     return ReadTools(ClientTools(tuple(used), choice)) if specs else NO_TOOLS
 
 
-def _refuse_choice(body: Mapping[str, Any], field: str, of: str, tools: Sequence[object]) -> None:
-    """A choice that needs tools, without any. `auto` and `none` have no effect then."""
+def refuse_choice(body: Mapping[str, Any], field: str, of: str, tools: Sequence[object]) -> None:
+    """Refuse a choice that needs tools where there are none. `auto` and `none` have no effect then.
+    Raises InvalidRequest."""
     if not tools and body.get(field) not in (None, "auto", "none"):
         raise InvalidRequest(
             f"Invalid value for '{field}': '{field}' is only allowed when '{of}' are specified.",
@@ -119,7 +120,8 @@ def _refuse_choice(body: Mapping[str, Any], field: str, of: str, tools: Sequence
         )
 
 
-def _check_named(choice: ToolChoice, specs: Sequence[ToolSpec], field: str, of: str) -> None:
+def check_named(choice: ToolChoice, specs: Sequence[ToolSpec], field: str, of: str) -> None:
+    """Refuse the choice of a tool that is not defined. Raises InvalidRequest."""
     if choice.name and choice.name not in {spec.name for spec in specs}:
         raise InvalidRequest(
             f"Tool choice {choice.name[:100]!r} not found in '{of}' parameter.", param=field
@@ -131,7 +133,9 @@ def _items(body: Mapping[str, Any], field: str) -> Sequence[object]:
     return [] if value is None else a_list(value, field, MAX_TOOLS)
 
 
-class _Reader:
+class ToolReader:
+    """Reads definitions, each name once."""
+
     def __init__(self, ignored: Ignored) -> None:
         self._ignored = ignored
         self._names: set[str] = set()
@@ -148,7 +152,15 @@ class _Reader:
         self._ignored.note(fields, _TOOL, "tools[].")
         return self.function(fields.get("function"), f"{path}.function")
 
-    def function(self, value: object, path: str) -> ToolSpec:
+    def function(
+        self,
+        value: object,
+        path: str,
+        *,
+        place: str = "tools[].function.",
+        known: frozenset[str] = FUNCTION_FIELDS,
+    ) -> ToolSpec:
+        """The function at `path`. Fields that are not `known` are noted as fields of `place`."""
         fields = an_object(value, path)
         name = a_string(fields, "name", path)
         if _NAME.fullmatch(name) is None:
@@ -160,7 +172,7 @@ class _Reader:
         if name in self._names:
             raise InvalidRequest(f"`{path}.name`: {name!r} is defined twice.", param=f"{path}.name")
         self._names.add(name)
-        self._ignored.note(fields, _FUNCTION, "tools[].function.")
+        self._ignored.note(fields, known, place)
         parameters = fields.get("parameters")
         strict = fields.get("strict")
         if strict is not None and not isinstance(strict, bool):

@@ -28,9 +28,12 @@ class Extras:
     tools: bool = False
 
 
-def extras_in(headers: Headers, settings: ChatEndpointSettings) -> Extras:
-    """The extras of an answer. Raises InvalidRequest."""
-    reasoning: bool | None = settings.reasoning
+def extras_in(
+    headers: Headers, settings: ChatEndpointSettings, *, asks_reasoning: bool = False
+) -> Extras:
+    """The extras of an answer. `asks_reasoning`: the body asks for the model's reasoning. Raises
+    InvalidRequest."""
+    reasoning: bool | None = settings.reasoning or asks_reasoning
     if (value := family_header(headers, "reasoning")) is not None:
         reasoning = _REASONING_VALUES.get(value.strip().lower())
     if reasoning is None:

@@ -1,0 +1,5 @@
+"""Anthropic's Messages API over HTTP."""
+
+from .transport import transport
+
+__all__ = ["transport"]

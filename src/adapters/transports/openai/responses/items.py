@@ -1,0 +1,94 @@
+"""Input items in the form in which they are kept and listed, and pages of items."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from quart import request
+
+from .....domain.errors import InvalidRequest
+from .....domain.responses import ItemPage, ItemQuery, Json
+
+_PREFIXES = {
+    "message": "msg",
+    "function_call": "fc",
+    "function_call_output": "fco",
+    "reasoning": "rs",
+    "compaction": "cmp",
+}
+_TEXT_PARTS = {"assistant": "output_text"}
+_KEY = re.compile(r"[a-z]{2,4}_([0-9a-f]{32})(_.{0,40})?")
+"""The id of an item: of an answer, or of the input of a response."""
+MAX_LISTED = 100
+"""Items of one page, as OpenAI has it."""
+
+
+def key_of_item(item_id: str) -> str | None:
+    """The key of the response that an item belongs to; None for ids of another form."""
+    found = _KEY.fullmatch(item_id)
+    return None if found is None else found[1]
+
+
+def kept_items(
+    items: Iterable[object], key: str, resolved: Mapping[str, object] | None = None
+) -> list[Json]:
+    """Items that were read, each with an id and its content as parts. `key`: makes the ids of those
+    without one. `resolved`: the items that references stand for."""
+    made: list[Json] = []
+    for number, item in enumerate(items):
+        if not isinstance(item, dict):
+            continue
+        kind = item.get("type") or ("message" if "role" in item else "item_reference")
+        if kind == "item_reference":
+            known = (resolved or {}).get(str(item.get("id")))
+            if isinstance(known, Mapping):
+                made.append(known)
+            continue
+        own: dict[str, Any] = {
+            "id": item.get("id") or f"{_PREFIXES.get(kind, 'item')}_{key}_in{number}",
+            "type": kind,
+            "status": "completed",
+        }
+        own |= {name: value for name, value in item.items() if value is not None}
+        if isinstance(text := own.get("content"), str) and kind == "message":
+            part = _TEXT_PARTS.get(str(own.get("role")), "input_text")
+            extra: dict[str, Any] = {"annotations": []} if part == "output_text" else {}
+            own["content"] = [{"type": part, "text": text, **extra}]
+        made.append(own)
+    return made
+
+
+def item_query() -> ItemQuery:
+    """The page that the query of the current request asks for. Raises InvalidRequest."""
+    args = request.args
+    limit, order = args.get("limit", "20"), args.get("order", "desc")
+    if not (limit.isascii() and limit.isdigit() and len(limit) < 4 and 1 <= int(limit) <= 100):
+        raise InvalidRequest(f"`limit` must be 1 to {MAX_LISTED}.", param="limit")
+    if order not in ("asc", "desc"):
+        raise InvalidRequest("`order` must be one of asc, desc.", param="order")
+    return ItemQuery(int(limit), args.get("after") or None, order == "desc")
+
+
+def page_of(items: Sequence[Json], query: ItemQuery) -> ItemPage:
+    """A page of items that are all there. Raises InvalidRequest."""
+    ordered = list(reversed(items)) if query.newest_first else list(items)
+    if query.after is not None:
+        ids = [item.get("id") for item in ordered]
+        if query.after not in ids:
+            raise InvalidRequest("`after` names no item of this list.", param="after")
+        ordered = ordered[ids.index(query.after) + 1 :]
+    return ItemPage(ordered[: query.limit], len(ordered) > query.limit)
+
+
+def list_object(page: ItemPage) -> dict[str, object]:
+    """A page as OpenAI lists items."""
+    items = page.items
+    return {
+        "object": "list",
+        "data": list(items),
+        "first_id": items[0].get("id") if items else None,
+        "last_id": items[-1].get("id") if items else None,
+        "has_more": page.has_more,
+    }

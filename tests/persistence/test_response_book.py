@@ -1,0 +1,223 @@
+"""What every ResponseBook promises. A new one is one more entry in BOOKS."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from opensoul.adapters.persistence.memory import MemoryResponses
+from opensoul.adapters.persistence.sqlite.sessions import SqliteResponses, SqliteStore
+from opensoul.domain.ports import ResponseBook
+from opensoul.domain.responses import Conversation, ItemQuery, Json, StoredResponse
+from opensoul.domain.sessions import SessionKey
+
+BOOKS: dict[str, Callable[[SqliteStore], ResponseBook]] = {
+    "memory": lambda _: MemoryResponses(),
+    "sqlite": SqliteResponses,
+}
+KEY = SessionKey("main", "openai:a")
+TALK = Conversation("conv_1", "ann", 5.0, {"topic": "demo"})
+PLENTY = 1_000_000
+
+
+@pytest.fixture(params=BOOKS)
+async def book(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ResponseBook]:
+    store = SqliteStore(tmp_path / "sessions.sqlite3")
+    await store.open()
+    yield BOOKS[request.param](store)
+    await store.close()
+
+
+def response(name: str, **changes: Any) -> StoredResponse:
+    made = StoredResponse(
+        id=f"resp_{name}",
+        run_id=name,
+        principal_id="ann",
+        agent_id="main",
+        session_key=KEY,
+        created_at=10.0,
+        body={"model": "opensoul", "tools": [{"type": "function"}], "temperature": 0.5},
+        input=({"id": "msg_1", "content": "half a pair: \ud83d"},),
+        turn_of=name,
+    )
+    return replace(made, **changes)
+
+
+def items(*names: str) -> list[Json]:
+    return [{"id": name, "type": "message"} for name in names]
+
+
+async def listed(book: ResponseBook, **query: Any) -> list[str]:
+    page = await book.items("conv_1", ItemQuery(**{"newest_first": False, **query}))
+    assert page is not None
+    return [str(item["id"]) for item in page.items]
+
+
+async def test_a_response_comes_back_as_it_was(book: ResponseBook) -> None:
+    whole = response("a", one_off=True, background=True, conversation="conv_1", settled=False)
+    await book.put(whole)
+
+    assert await book.find("resp_a") == whole
+    assert await book.find("resp_b") is None
+
+
+async def test_the_first_of_an_id_stays(book: ResponseBook) -> None:
+    await book.put(response("a"))
+    await book.put(response("a", body={}))
+
+    assert await book.find("resp_a") == response("a")
+
+
+async def test_a_deleted_response_is_unknown(book: ResponseBook) -> None:
+    await book.put(response("a"))
+    await book.put(response("b"))
+    assert await book.count_of(KEY) == 2
+
+    assert await book.delete("resp_a")
+    assert not await book.delete("resp_a")
+
+    assert await book.find("resp_a") is None
+    assert await book.count_of(KEY) == 1
+    assert await book.count_of(SessionKey("main", "other")) == 0
+
+
+async def test_old_responses_are_pruned_unless_they_are_unsettled(book: ResponseBook) -> None:
+    await book.put(response("old", created_at=1.0))
+    await book.put(response("open", created_at=1.0, conversation="conv_1", settled=False))
+    await book.put(response("new", created_at=2.0))
+
+    assert await book.prune(None, PLENTY) == 0
+    assert await book.prune(2.0, PLENTY) == 1
+
+    found = [await book.find(f"resp_{name}") for name in ("old", "open", "new")]
+    assert [one is not None for one in found] == [False, True, True]
+
+
+async def test_the_oldest_are_pruned_where_all_take_too_much(book: ResponseBook) -> None:
+    for number in range(5):
+        big = {"text": "x" * 1_000}
+        await book.put(response(str(number), created_at=float(-number), body=big))
+
+    assert await book.prune(None, 3_000) == 3
+
+    found = [await book.find(f"resp_{number}") for number in range(5)]
+    assert [one is not None for one in found] == [True, True, False, False, False]
+
+
+async def test_a_conversation_comes_back_as_it_was(book: ResponseBook) -> None:
+    await book.begin(TALK, items("a", "b"))
+
+    assert await book.conversation("conv_1") == TALK
+    assert await listed(book) == ["a", "b"]
+    assert await book.item("conv_1", "b") == items("b")[0]
+    assert await book.item("conv_1", "c") is None
+    assert await book.conversation("conv_2") is None
+
+
+async def test_its_metadata_is_replaced(book: ResponseBook) -> None:
+    await book.begin(TALK, ())
+
+    assert await book.set_metadata("conv_1", {"new": "one"})
+    assert not await book.set_metadata("conv_2", {})
+
+    assert await book.conversation("conv_1") == replace(TALK, metadata={"new": "one"})
+
+
+async def test_a_deleted_conversation_has_no_items(book: ResponseBook) -> None:
+    await book.begin(TALK, items("a"))
+
+    assert await book.end("conv_1")
+    assert not await book.end("conv_1")
+
+    assert await book.conversation("conv_1") is None
+    assert await book.item("conv_1", "a") is None
+    assert await book.add("conv_1", items("b")) == 0
+    assert await listed(book) == []
+
+
+@pytest.mark.parametrize(
+    ("query", "expected", "more"),
+    [
+        ({}, "abcde", False),
+        ({"newest_first": True}, "edcba", False),
+        ({"limit": 2}, "ab", True),
+        ({"limit": 2, "after": "b"}, "cd", True),
+        ({"limit": 2, "after": "c"}, "de", False),
+        ({"limit": 2, "after": "c", "newest_first": True}, "ba", False),
+        ({"after": "e"}, "", False),
+    ],
+)
+async def test_items_are_listed_by_pages(
+    book: ResponseBook, query: dict[str, Any], expected: str, more: bool
+) -> None:
+    await book.begin(TALK, items(*"abc"))
+    assert await book.add("conv_1", items("d", "e", "a")) == 5
+
+    page = await book.items("conv_1", ItemQuery(**{"newest_first": False, **query}))
+
+    assert page is not None
+    assert "".join(str(item["id"]) for item in page.items) == expected
+    assert page.has_more == more
+
+
+async def test_there_is_no_page_behind_an_unknown_item(book: ResponseBook) -> None:
+    await book.begin(TALK, items("a"))
+
+    assert await book.items("conv_1", ItemQuery(after="b")) is None
+
+
+async def test_an_item_is_taken_out(book: ResponseBook) -> None:
+    await book.begin(TALK, items("a", "b"))
+
+    assert await book.remove("conv_1", "a")
+    assert not await book.remove("conv_1", "a")
+
+    assert await listed(book) == ["b"]
+
+
+async def test_a_response_is_settled_once(book: ResponseBook) -> None:
+    await book.begin(TALK, ())
+    open_one = response("a", conversation="conv_1", settled=False)
+    await book.put(open_one)
+    assert await book.unsettled("conv_1") == (open_one,)
+
+    await asyncio.gather(
+        *(book.add("conv_1", items(name), settles="resp_a") for name in ("one", "two"))
+    )
+
+    assert await book.unsettled("conv_1") == ()
+    assert await listed(book) == ["one"]
+    assert await book.find("resp_a") == replace(open_one, settled=True)
+
+
+async def test_a_hidden_response_goes_when_it_is_settled(book: ResponseBook) -> None:
+    await book.begin(TALK, ())
+    await book.put(response("a", conversation="conv_1", settled=False, hidden=True))
+
+    await book.add("conv_1", items("a"), settles="resp_a")
+
+    assert await book.find("resp_a") is None
+    assert await listed(book) == ["a"]
+
+
+async def test_what_is_kept_outlives_the_process(tmp_path: Path) -> None:
+    path = tmp_path / "sessions.sqlite3"
+    store = SqliteStore(path)
+    await store.open()
+    book = SqliteResponses(store)
+    await book.put(response("a"))
+    await book.begin(TALK, items("a"))
+    await store.close()
+
+    again = SqliteStore(path)
+    await again.open()
+    book = SqliteResponses(again)
+
+    assert await book.find("resp_a") == response("a")
+    assert await book.item("conv_1", "a") == items("a")[0]
+    await again.close()
