@@ -259,6 +259,25 @@ async def test_calls_of_the_clients_tools_are_handed_out(
     assert text == "It is blue."
 
 
+async def test_own_tools_run_beside_calls_of_the_clients(
+    agent: Any, provider: FakeProvider, tmp_path: Path
+) -> None:
+    provider.will(calls(("look", {}), ("weather", {"city": "Rome"})), answer("Blue and sunny."))
+    tools = [{"type": "function", "function": {"name": "look"}}]
+
+    async with serving(tmp_path, configured({"target": agent(AGENT)})) as served:
+        async with served.ask(messages=says("What is up?"), tools=tools, user="ada") as response:
+            choice = (await response.json())["choices"][0]
+        (call,) = choice["message"]["tool_calls"]
+        result = {"role": "tool", "tool_call_id": call["id"], "content": "blue"}
+        text = await served.text(messages=[result], tools=tools, user="ada")
+
+    assert call["function"]["name"] == "look"
+    assert text == "Blue and sunny."
+    results = [m["content"] for m in provider.requests[1].json["messages"] if m["role"] == "tool"]
+    assert sorted(results) == ['{"result": "blue"}', '{"result": "sunny in Rome"}']
+
+
 INNER = """
     expert = LlmAgent(name="expert", model=model)
     agent = LlmAgent(name="guide", model=model, tools=[AgentTool(expert)])

@@ -21,6 +21,7 @@ from ....domain.sessions import estimate, estimate_all
 from ....domain.tools import ToolSpec
 from ..recognition import type_names
 from ..runs import AgentEvent, AgentEvents, AgentRun, ApprovalsAsked, Resumption
+from .answers import ending_with, handing_out, text_of
 
 _APP = "google.adk.apps.app.App"
 _RUNNER = "google.adk.runners.Runner"
@@ -87,7 +88,9 @@ class GoogleAdk:
             async for event in events:
                 if found := reader.take(event):
                     yield found
-        if reader.confirmations:
+                if reader.is_handing_out:
+                    break
+        if reader.confirmations and not reader.is_handing_out:
             session = await sessions.get_session(
                 app_name=app.name, user_id=run.principal.id, session_id=run.session_key
             )
@@ -249,12 +252,12 @@ def _call(call: Any) -> ToolCall:
 
 def _result(response: Mapping[str, Any] | None) -> tuple[str, bool]:
     """The text of a tool's response, and whether it is an error."""
-    match response:
-        case {"result": str() as text} if len(response) == 1:
+    match list((response or {}).items()):
+        case [("result", str() as text)]:
             return text, False
-        case {"result": value} if len(response) == 1:
+        case [("result", value)]:
             return _json(value), False
-        case {"error": str() as text} if len(response) == 1:
+        case [("error", str() as text)]:
             return text, True
     return _json(response or {}), False
 
@@ -297,8 +300,17 @@ class _Reader:
         self._output: object = None
         self._problem = ""
         self._stop = StopReason.STOP
+        self._handed: tuple[ToolCall, ...] = ()
+        """The calls of the client's tools."""
+        self._awaited: set[str] = set()
+        """The calls that were made beside them."""
         self.confirmations: dict[str, tuple[str, ToolCall]] = {}
         """By the ids of calls, those of the questions about them."""
+
+    @property
+    def is_handing_out(self) -> bool:
+        """The run ends with calls of the client's tools."""
+        return bool(self._handed) and not self._awaited
 
     def resume(self, asked: Mapping[str, Any], resumption: Resumption) -> None:
         """Go on behind the events of an earlier attempt."""
@@ -332,10 +344,16 @@ class _Reader:
         if event.author not in self._streamed:
             events += _deltas(parts)
         self._streamed.discard(event.author)
+        made = [call for call in event.get_function_calls() if not _is_internal(call)]
+        theirs = tuple(_call(call) for call in made if call.name in self._plugin.client_names)
+        if theirs:
+            self._handed = theirs
+            self._awaited = {call.id for call in made} - {call.id for call in theirs}
         for call in event.get_function_calls():
             events += self._called(call, event)
         awaited = set(event.actions.requested_tool_confirmations)
         for response in event.get_function_responses():
+            self._awaited.discard(response.id)
             if response.id not in awaited and not _is_internal(response):
                 events += self._responded(response)
         kept = [part for part in parts if not self._is_hidden(part, awaited)]
@@ -402,23 +420,21 @@ class _Reader:
         """The last events. Raises AgentFailed where there is no answer."""
         messages = list(self._messages)
         if not messages and self._output is not None:
-            output = self._output
-            text = output if isinstance(output, str) else _json(output)
-            messages.append(Message(Role.ASSISTANT, (Text(text),)))
+            messages = ending_with(text_of(self._output), messages)
         if not messages:
             why = self._problem or "no agent has said anything"
             raise AgentFailed(f"The agent `{self._run.agent_id}` ended without an answer: {why}.")
-        if messages[-1].role is Role.TOOL:  # Its agent does not summarise it.
-            messages.append(Message(Role.ASSISTANT, messages[-1].parts))
-        last, events, stop = messages[-1], list[AgentEvent](), self._stop
-        calls = [part for part in last.parts if isinstance(part, ToolCall)]
-        theirs = tuple(call for call in calls if call.name in self._plugin.client_names)
-        if theirs:
-            events.append(ClientCalls(theirs))
+        events, stop = list[AgentEvent](), self._stop
+        if self._handed:
+            waiting = [call for _, call in self.confirmations.values()]
+            messages = handing_out(self._handed, messages, waiting)
+            events.append(ClientCalls(self._handed))
             stop = StopReason.TOOL_CALLS
+        elif messages[-1].role is Role.TOOL:  # Its agent does not summarise it.
+            messages.append(Message(Role.ASSISTANT, messages[-1].parts))
         usage = self._plugin.usage
         if not self._plugin.is_metered:
-            usage = Usage(estimate_all(self._run.messages), estimate(last), estimated=True)
+            usage = Usage(estimate_all(self._run.messages), estimate(messages[-1]), estimated=True)
         model = self._plugin.model or f"python/{self._run.agent_id}"
         return [*events, Answered(tuple(messages), stop, usage, model)]
 

@@ -7,7 +7,6 @@ called for.
 from __future__ import annotations
 
 import base64
-import dataclasses
 import json
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
@@ -30,6 +29,7 @@ from ....domain.sessions import estimate, estimate_all
 from ..errors import TargetInvalid
 from ..recognition import type_names
 from ..runs import AgentEvent, AgentEvents, AgentRun, ApprovalsAsked, Resumption
+from .answers import ending_with, handing_out, text_of
 
 _GRAPH = "langgraph.pregel.main.Pregel"
 _BUILDER = "langgraph.graph.state.StateGraph"
@@ -527,20 +527,21 @@ class _Reader:
         said = [m for m in said if m.type == "ai" or m.tool_call_id not in hidden]
         messages = [_from_message(message) for message in said]
         if output is not None:
-            text = output if isinstance(output, str) else _output_text(output)
-            if not (messages and messages[-1].role is Role.ASSISTANT and messages[-1].text == text):
-                messages.append(Message(Role.ASSISTANT, (Text(text),)))
-        if not messages or messages[-1].role is not Role.ASSISTANT:
+            messages = ending_with(text_of(output), messages)
+        theirs = {tool.name for tool in self._run.tools}
+        known = {message.tool_call_id for message in messages if message.role is Role.TOOL}
+        made = (p for m in messages for p in m.parts if isinstance(p, ToolCall))
+        calls = tuple(call for call in made if call.name in theirs and call.id not in known)
+        stop = _STOPS.get(self.meter.finish_reason, StopReason.STOP)
+        if calls:
+            messages = handing_out(calls, messages, ())
+            events.append(ClientCalls(calls))
+            stop = StopReason.TOOL_CALLS
+        elif not messages or messages[-1].role is not Role.ASSISTANT:
             raise AgentFailed(
                 f"The graph of the agent `{self._run.agent_id}` ended without a message of its "
                 "model in `messages`."
             )
-        theirs = {tool.name for tool in self._run.tools}
-        calls = [p for p in messages[-1].parts if isinstance(p, ToolCall) and p.name in theirs]
-        stop = _STOPS.get(self.meter.finish_reason, StopReason.STOP)
-        if calls:
-            events.append(ClientCalls(tuple(calls)))
-            stop = StopReason.TOOL_CALLS
         usage = self.meter.usage
         if not self.meter.calls:
             usage = Usage(estimate_all(self._run.messages), estimate(messages[-1]), estimated=True)
@@ -575,14 +576,6 @@ def _is_output(message: Any, all_messages: Sequence[Any], output: object) -> boo
     own = {call["id"] for call in message.tool_calls}
     results = [m for m in all_messages if m.type == "tool" and m.tool_call_id in own]
     return bool(results) and results == list(all_messages[-len(results) :])
-
-
-def _output_text(output: Any) -> str:
-    if hasattr(output, "model_dump_json"):
-        return str(output.model_dump_json())
-    if dataclasses.is_dataclass(output) and not isinstance(output, type):
-        return _json(dataclasses.asdict(output))
-    return _json(output)
 
 
 def _text_of(events: Iterable[AgentEvent]) -> str:
