@@ -23,6 +23,7 @@ from opensoul.adapters.persistence.sqlite.runs.run_events import SqliteRunEvents
 from opensoul.domain.access import Scope
 from opensoul.domain.models.calls import ModelFinished, StopReason, TextDelta, Usage
 from opensoul.domain.runs import RunStatus
+from opensoul.domain.settings import EndpointSettings
 from tests.app.grants import ask, people, through_proxy
 from tests.app.grants import served as shared
 from tests.app.serving import Served, config, serving
@@ -724,6 +725,7 @@ async def test_looking_needs_one_scope_and_cancelling_another(
 
 
 async def test_runs_are_switched_off_with_the_endpoint(gateway: Harness, client: Client) -> None:
+    gateway.settings = replace(gateway.settings, endpoints=EndpointSettings())
     gateway.chat(enabled=False)
     for path in ("/v1/runs", "/v1/runs/x", "/v1/runs/x/events"):
         reply = await client.get(path)
