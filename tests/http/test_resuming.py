@@ -645,14 +645,23 @@ async def test_malformed_queries_are_refused(client: Client, query: str, status:
     assert (await client.get(f"/v1/runs?{query}")).status == status
 
 
-@pytest.mark.parametrize("path", ["?order=asc&limit=1", "/{run_id}/events?order=asc&after=0"])
-async def test_a_query_parameter_that_does_not_exist_is_named(served: Served, path: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "those"),
+    [
+        ("?order=asc&limit=1", "`after`"),
+        ("/{run_id}?order=asc", "none"),
+        ("/{run_id}/events?order=asc&after=0", "`after`"),
+    ],
+)
+async def test_a_query_parameter_that_does_not_exist_is_named(
+    served: Served, path: str, those: str
+) -> None:
     run_id = (await said(served, {})).id.removeprefix("chatcmpl_")
 
     status, body = await fetched(served, "/v1/runs" + path.format(run_id=run_id))
 
     assert (status, body["error"]["param"]) == (400, "order")
-    assert "`after`" in body["error"]["message"]
+    assert those in body["error"]["message"]
 
 
 async def test_a_run_is_cancelled_once(served: Served, provider: FakeProvider) -> None:
