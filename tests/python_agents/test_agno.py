@@ -19,7 +19,7 @@ from tests.python_agents.conftest import Write, configured
 from tests.python_agents.frameworks import PICTURE, calls, events_of, says, usage_of
 from tests.python_agents.test_functions import streamed, text_of
 
-pytest.importorskip("agno", reason="it is tested in an environment of its own")
+pytest.importorskip("agno", reason="`make test-frameworks` installs it")
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 PROCESS = {"isolation": "process"}
