@@ -13,7 +13,7 @@ from typing import Protocol
 
 from ...domain.agents import Agent, Isolation, PythonTarget
 from ...domain.errors import AgentFailed
-from .errors import TargetInvalid
+from .errors import TargetInvalid, own_frames
 from .functions import stream
 from .loading import load
 from .models import ModelAccess, provided
@@ -41,6 +41,18 @@ class PythonAgentState:
     status: Status
     what: str = ""
 
+    def described(self) -> dict[str, object]:
+        """The state as JSON data; `problem` may quote what the agent's module has raised."""
+        failed = self.status is Status.FAILED
+        what = {"problem" if failed else "description": self.what} if self.what else {}
+        return {
+            "agentId": self.agent_id,
+            "target": self.target,
+            "isolation": self.isolation.value,
+            "state": self.status.value,
+            **what,
+        }
+
 
 class Host(Protocol):
     """Where the code of one agent runs."""
@@ -58,6 +70,12 @@ class Host(Protocol):
         ...
 
 
+async def _load(target: PythonTarget, frameworks: Frameworks) -> tuple[object, str]:
+    """The agent and its description. Raises TargetInvalid."""
+    loaded = load(target)
+    return loaded, described(loaded, frameworks)
+
+
 class InlineHost:
     """On the Gateway's own event loop."""
 
@@ -65,13 +83,12 @@ class InlineHost:
         self._target = target
         self._frameworks = frameworks
         self._loaded: object = None
+        self._thread: AgentThread | None = None
 
     async def load(self) -> str:
-        def work() -> tuple[object, str]:
-            loaded = load(self._target)
-            return loaded, described(loaded, self._frameworks)
-
-        self._loaded, what = await asyncio.to_thread(work)
+        # In a thread that the end of the process does not wait for: an import may never end.
+        self._thread = AgentThread(f"import {self._target.target}")
+        self._loaded, what = await self._thread.call(_load(self._target, self._frameworks))
         return what
 
     async def stream(self, run: AgentRun) -> AsyncGenerator[list[AgentEvent]]:
@@ -81,7 +98,8 @@ class InlineHost:
                 yield batch
 
     async def close(self) -> None:
-        """Nothing was started."""
+        if self._thread is not None:
+            await self._thread.close()
 
 
 class Threads:
@@ -128,11 +146,8 @@ class ThreadHost:
         self._loaded: object = None
 
     async def load(self) -> str:
-        async def work() -> tuple[object, str]:
-            loaded = load(self._target)
-            return loaded, described(loaded, self._frameworks)
-
-        self._loaded, what = await self._threads.of(self._target).call(work())
+        loading = _load(self._target, self._frameworks)
+        self._loaded, what = await self._threads.of(self._target).call(loading)
         return what
 
     async def stream(self, run: AgentRun) -> AsyncGenerator[list[AgentEvent]]:
@@ -214,6 +229,18 @@ class PythonAgents:
         """All agents, in the order of their ids."""
         return tuple(entry.state for _, entry in sorted(self._entries.items()))
 
+    def unavailable(self) -> dict[str, str]:
+        """The agents that are not ready, with a sentence for everybody."""
+        return {
+            f"agent {state.agent_id}": (
+                f"The agent `{state.agent_id}` is being loaded."
+                if state.status is Status.LOADING
+                else f"The agent `{state.agent_id}` cannot be loaded."
+            )
+            for state in self.states()
+            if state.status is not Status.READY
+        }
+
     async def loaded(self, agent_id: str) -> PythonAgentState:
         """The state of an agent once it is loaded, or cannot be."""
         entry = self._entries[agent_id]
@@ -290,13 +317,14 @@ class PythonAgents:
             with provided(entry.access):
                 entry.described = await entry.host.load()
         except TargetInvalid as error:
-            entry.problem = error
-            logger.exception("an agent cannot be loaded", extra=extra)
-            return ""
-        except Exception as error:
-            # The outermost handler of the task: runs of the agent would wait for ever.
-            entry.problem = TargetInvalid(f"{type(error).__name__}: {error}")
-            logger.exception("an agent cannot be loaded", extra=extra)
+            entry.problem, cause = error, error.__cause__
+        except Exception as error:  # The outermost handler of the task: runs would wait for ever.
+            what = f"The agent cannot be loaded: {type(error).__name__}: {error}"
+            entry.problem, cause = TargetInvalid(what), error
+        if entry.problem is not None:
+            shown = None if cause is None else own_frames(cause)
+            message = "an agent cannot be loaded: %s"
+            logger.error(message, entry.problem.message, exc_info=shown, extra=extra)
             return ""
         logger.info("an agent is loaded: %s", entry.described, extra=extra)
         return entry.described

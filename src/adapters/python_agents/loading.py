@@ -8,7 +8,7 @@ import sys
 import threading
 from functools import reduce
 
-from ...domain.agents import PythonTarget
+from ...domain.agents import PythonTarget, is_target
 from .errors import TargetInvalid
 
 _EXTRAS = {
@@ -29,37 +29,49 @@ _QUIET = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
 }
 """Variables that keep frameworks from connecting to their makers, unless they are set."""
-_importing = threading.Lock()
-"""`sys.path` is changed by one import at a time."""
+_paths = threading.Lock()
+"""Held while `sys.path` is changed. Not while a module is imported: that may take long, and other
+agents shall not wait for it."""
 
 
 def load(target: PythonTarget) -> object:
     """The object that the target names. Raises TargetInvalid, whatever its module does."""
+    if not is_target(target.target):
+        raise TargetInvalid(
+            f"{target.target!r} is no target. It must be `module:attribute`, such as "
+            "`my_package.agents:support`."
+        )
     module_name, _, attribute = target.target.partition(":")
-    with _importing:
-        for name, value in _QUIET.items():
-            os.environ.setdefault(name, value)
-        if target.path:
-            if not os.path.isdir(target.path):
-                raise TargetInvalid(f"There is no directory {target.path}.")
-            if target.path not in sys.path:
-                sys.path.insert(0, target.path)
-                importlib.invalidate_caches()
-        _check_owner(module_name, target.path)
-        try:
-            module = importlib.import_module(module_name)
-        except ModuleNotFoundError as error:
-            raise _missing(error, module_name, target) from error
-        except BaseException as error:  # sys.exit() included: the module is not ours.
-            name = type(error).__name__
-            raise TargetInvalid(
-                f"The module `{module_name}` cannot be imported: {name}: {error}"
-            ) from error
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    if target.path:
+        _make_importable(target.path)
+    _check_owner(module_name, target.path)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise _missing(error, module_name, target) from error
+    except BaseException as error:  # sys.exit() included: the module is not ours.
+        name = type(error).__name__
+        raise TargetInvalid(
+            f"The module `{module_name}` cannot be imported: {name}: {error}"
+        ) from error
+    _check_owner(module_name, target.path)  # Another agent may have imported one meanwhile.
     try:
         return reduce(getattr, attribute.split("."), module)
     except AttributeError:
         file = getattr(module, "__file__", None) or module_name
         raise TargetInvalid(f"There is no `{attribute}` in {file}.") from None
+
+
+def _make_importable(path: str) -> None:
+    """Put the directory before all others on `sys.path`. Raises TargetInvalid."""
+    if not os.path.isdir(path):
+        raise TargetInvalid(f"There is no directory {path}.")
+    with _paths:
+        if path not in sys.path:
+            sys.path.insert(0, path)
+            importlib.invalidate_caches()
 
 
 def _check_owner(module_name: str, path: str) -> None:

@@ -13,6 +13,8 @@ from .runs import AgentEvents, AgentRun
 
 GROUP = "opensoul.python_agents"
 """The group of entry points that name frameworks."""
+PLAIN = "plain"
+"""The framework of plain functions, which no entry point has."""
 Find = Callable[[str], Iterable[EntryPoint]]
 
 
