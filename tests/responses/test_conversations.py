@@ -308,3 +308,14 @@ async def test_a_repeated_request_gets_the_response_that_it_has_begun(
     assert len(provider.requests) == 1
     await respond(served, "two", conversation=id_of(path))
     assert said(provider.requests[-1]) == ["before", "one", "Hello!", "two"]
+
+
+async def test_what_a_key_stores_counts_as_its_requests(served: Served) -> None:
+    key = await created(served, "slow", requestsPerMinute=2)
+    path = await begun(served, secret=key)
+    body = {"items": [message("one")]}
+
+    assert (await call(served, "POST", f"{path}/items", body, secret=key))[0] == 200
+    status, answered = await call(served, "POST", ALL, {}, secret=key)
+    assert (status, answered["error"]["code"]) == (429, "rate_limit_exceeded")
+    assert (await call(served, "GET", path, secret=key))[0] == 200

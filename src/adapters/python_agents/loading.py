@@ -25,6 +25,13 @@ _EXTRAS = {
 _paths = threading.Lock()
 """Held while `sys.path` is changed. Not while a module is imported: that may take long, and other
 agents shall not wait for it."""
+_QUIET = {
+    # Agno reports every run to its makers.
+    "AGNO_TELEMETRY": "false",
+    # LiteLLM, which Google ADK uses, fetches a list of prices when it is imported.
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+}
+"""Variables that keep frameworks from connecting to their makers, unless they are set."""
 
 
 def load(target: PythonTarget) -> object:
@@ -35,6 +42,8 @@ def load(target: PythonTarget) -> object:
             "`my_package.agents:support`."
         )
     module_name, _, attribute = target.target.partition(":")
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
     if target.path:
         _make_importable(target.path)
     _check_owner(module_name, target.path)

@@ -13,7 +13,7 @@ from ...domain.errors import (
     InvalidStructuredOutput,
     RunInterrupted,
 )
-from ...domain.execution import schema_check, withheld
+from ...domain.execution import refusal_of, requested_approval, schema_check, waiting_for, withheld
 from ...domain.messages import Message, Role, Text, ToolCall, text_message
 from ...domain.models import ReasoningDelta, TextDelta, Usage
 from ...domain.ports import ApprovalBook, Clock, RunContext
@@ -44,13 +44,10 @@ from ...domain.tools import (
     Approval,
     ChoiceMode,
     ClientTools,
-    Decision,
     Repeat,
     ToolResult,
     ToolSpec,
-    approval_id,
     client_call_id,
-    new_code,
 )
 from .agents import PythonAgents
 from .errors import failure_of, own_frames
@@ -160,48 +157,27 @@ class PythonRunner:
                 continue
             approval = await self._approval(turn, call)
             if approval.decision is None:
-                return _waiting(approval), None
+                return waiting_for(approval), None
             decisions[call.id] = approval.decision.allows
             if not approval.decision.allows:
-                reasons[call.id] = _refusal(approval)
+                reasons[call.id] = refusal_of(approval)
         return None, Resumption(last.state, decisions, reasons)
 
     async def _ask(self, turn: _Turn, asked: ApprovalsAsked) -> Waiting:
         await turn.commit_asked(asked)
         approvals = [await self._approval(turn, call) for call in asked.calls]
-        return _waiting(next((a for a in approvals if a.decision is None), approvals[0]))
+        return waiting_for(next((a for a in approvals if a.decision is None), approvals[0]))
 
     async def _approval(self, turn: _Turn, call: ToolCall) -> Approval:
-        """The approval of a call as it stands now. Its id is the same in each attempt."""
-        spec, now = turn.context.spec, self._clock()
-        approval = await self._approvals.add(
-            Approval(
-                id=approval_id(f"{spec.id}:{len(turn.journal.steps)}:{call.id}", call),
-                run_id=spec.id,
-                principal_id=spec.principal_id,
-                call=call,
-                created_at=now,
-                expires_at=now + self._approval_seconds,
-                agent_id=spec.agent_id,
-                session_key=str(spec.session_key),
-                code=new_code(),
-            )
+        spec = turn.context.spec
+        return await requested_approval(
+            self._approvals,
+            spec,
+            call,
+            key=f"{spec.id}:{len(turn.journal.steps)}:{call.id}",
+            now=self._clock(),
+            seconds=self._approval_seconds,
         )
-        if approval.decision is None and approval.expires_at <= now:
-            expired = await self._approvals.decide(approval.id, Decision.EXPIRED, by="", at=now)
-            return approval if expired is None else expired
-        return approval
-
-
-def _waiting(approval: Approval) -> Waiting:
-    what = f"The tool {approval.call.name} waits for an approval."
-    return Waiting(what, approval.id, approval.expires_at)
-
-
-def _refusal(approval: Approval) -> str:
-    if approval.decision is Decision.EXPIRED:
-        return "denied: nobody approved this call in time"
-    return f"denied: {approval.decided_by or 'somebody'} did not approve this call"
 
 
 def _run_of(context: RunContext, resumption: Resumption | None) -> AgentRun:
