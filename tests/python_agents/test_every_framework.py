@@ -46,6 +46,7 @@ LOOK: dict[str, Any] = {
     "type": "function",
     "function": {"name": "look", "parameters": {"type": "object", "properties": {}}},
 }
+TAKEN = {"type": "function", "function": {"name": "weather"}}
 
 
 @pytest_asyncio.fixture
@@ -123,7 +124,7 @@ async def test_the_third_turn_has_the_calls_and_pictures_of_the_others(agent: Be
 
 @pytest.mark.parametrize("isolation", ["thread", "process", "inline"])
 @every_framework
-async def test_a_client_that_leaves_closes_the_connection_to_the_model(
+async def test_runs_cross_over_to_where_the_code_of_the_agent_is(
     isolation: str, module: str, tmp_path: Path, provider: FakeProvider
 ) -> None:
     provider.will(hang_after("begun"))
@@ -136,8 +137,24 @@ async def test_a_client_that_leaves_closes_the_connection_to_the_model(
 
         calls_weather(provider)
         chunks = await agent.streamed()
+        refused = await agent.whole(400, tools=[TAKEN])
+        provider.will(calling(call("pay", '{"euros":5}')), answer("Done."))
+        asked = await agent.whole(user="ada")
+        answered = await agent.whole(user="ada", messages=says(f"approve {code_in(asked)}"))
+        paid = agent.paid
 
     assert text_of(chunks) == "I look. It is sunny."
+    assert refused["error"]["param"] == "tools"
+    assert answered["choices"][0]["message"]["content"].endswith("Done.")
+    assert paid == ["5"]
+
+
+def code_in(asked: dict[str, Any]) -> str:
+    """The code in an answer that asks for an approval."""
+    text = asked["choices"][0]["message"]["content"]
+    found = re.search(r"approve ([A-Z0-9-]{8,})", text)
+    assert found is not None, text
+    return found[1]
 
 
 FAULTS = {
@@ -190,9 +207,7 @@ async def test_the_client_runs_its_own_tools(agent: Bench) -> None:
 async def test_a_tool_of_the_client_with_the_name_of_one_of_the_agent_is_refused(
     agent: Bench,
 ) -> None:
-    taken = {"type": "function", "function": {"name": "weather"}}
-
-    error = (await agent.whole(400, tools=[taken]))["error"]
+    error = (await agent.whole(400, tools=[TAKEN]))["error"]
 
     assert error["param"] == "tools"
     assert "weather" in error["message"]
@@ -207,12 +222,10 @@ async def test_an_approval_waits_through_a_restart(
     weather = call("weather", '{"city":"Rome"}', "c1", 1)
     provider.will(calling(pay, weather, text="I pay."), answer("Done."))
     async with bench(tmp_path, module, provider) as agent:
-        asked = (await agent.whole(user="ada"))["choices"][0]["message"]["content"]
+        code = code_in(await agent.whole(user="ada"))
         assert agent.paid == []
-    found = re.search(r"approve ([A-Z0-9-]{8,})", asked)
-    assert found is not None, asked
     async with bench(tmp_path, module, provider) as agent:
-        whole = await agent.whole(user="ada", messages=says(f"{decision} {found[1]}"))
+        whole = await agent.whole(user="ada", messages=says(f"{decision} {code}"))
         called, *results = agent.sent()[-3:]
         await agent.whole(user="ada", messages=says("thanks"))
 
@@ -244,8 +257,11 @@ async def test_the_format_of_the_request_reaches_the_model(agent: Bench) -> None
 
 
 @every_framework
-async def test_followers_get_the_events_of_tools(agent: Bench) -> None:
+async def test_an_agent_is_described_and_followers_get_the_events_of_its_tools(
+    agent: Bench,
+) -> None:
     calls_weather(agent.provider)
+    state = await agent.served.container.python_agents().loaded("main")
     url = agent.served.url.replace("http", "ws", 1)
 
     async with Client(Options(url=url, token=SECRET, client_id="cli", mode="cli")) as client:
@@ -258,3 +274,4 @@ async def test_followers_get_the_events_of_tools(agent: Bench) -> None:
     assert (finished.call_id, finished.is_error) == ("c1", False)
     assert finished.text == "sun in Rome for main"
     assert run.text.endswith("It is sunny.")
+    assert state.what.endswith(" with m and the tools weather, pay, fail")

@@ -16,6 +16,12 @@ _NOT_RUN = (
 )
 
 
+def described(name: str | None, model: str | None, tools: Sequence[str]) -> str:
+    """An agent in a few words."""
+    listed = f" and the tools {', '.join(tools)}" if tools else ""
+    return f"the agent {name or 'without a name'} with {model or 'its default model'}{listed}"
+
+
 def text_of(output: object) -> str:
     """The result of a run as text: JSON, where it is none."""
     return output if isinstance(output, str) else to_json(output, fallback=str).decode()

@@ -20,7 +20,7 @@ from ....domain.runs import (
 )
 from ..errors import TargetInvalid, failure_kind
 from ..runs import AgentEvent, AgentRun, ApprovalsAsked, Resumption
-from .answers import ending_with, handing_out, text_of
+from .answers import described, ending_with, handing_out, text_of
 
 if TYPE_CHECKING:
     from agents import (
@@ -60,7 +60,7 @@ class OpenAiAgents:
         agent = _checked(target)
         model = agent.model
         name = model if isinstance(model, str) else getattr(model, "model", None)
-        return f"the agent {agent.name} with the model {name or 'of the SDK'}"
+        return described(agent.name, name, [tool.name for tool in agent.tools])
 
     async def run(self, target: object, run: AgentRun) -> AsyncGenerator[list[AgentEvent]]:
         from agents import exceptions as sdk
