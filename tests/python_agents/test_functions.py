@@ -14,6 +14,7 @@ import pytest
 from opensoul.adapters.python_agents import Status
 from tests.app.serving import Served, serving
 from tests.python_agents.conftest import Write, configured
+from tests.test_architecture import ROOT
 
 ASYNC_GENERATOR = """
     async def agent(run):
@@ -394,3 +395,18 @@ async def test_a_loop_that_is_no_longer_blocked_is_used_again(write: Write, tmp_
                 pass  # It is used again once its loop has reported itself.
 
     assert meanwhile != before
+
+
+async def test_the_function_of_the_documentation_works(write: Write, tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "your-agent.md").read_text("utf-8")
+    section = page.partition("## Plain functions")[2]
+    name = write(section.partition("```python\n")[2].partition("```")[0])
+
+    async with (
+        serving(tmp_path, configured({"target": f"{name}:support"})) as served,
+        served.ask({"x-opensoul-events": "tools"}) as response,
+    ):
+        answer = await response.json()
+
+    assert answer["choices"][0]["message"]["content"].endswith("asked: hello")
+    assert answer["usage"]["prompt_tokens"] == 120
