@@ -19,10 +19,10 @@ from ....domain.runs import (
 )
 from ..errors import TargetInvalid, failure_kind
 from ..runs import AgentEvent, AgentRun, ApprovalsAsked
-from .answers import ending_with, handing_out, text_of
+from .answers import counted, described, ending_with, handing_out, text_of
 
 if TYPE_CHECKING:
-    from pydantic_ai import AgentRunResult, DeferredToolRequests
+    from pydantic_ai import AgentRunResult, DeferredToolRequests, RunContext
     from pydantic_ai.agent import AbstractAgent
     from pydantic_ai.messages import ModelMessage, ModelRequestPart, ModelResponsePart, UserContent
     from pydantic_ai.tools import ToolDefinition
@@ -53,13 +53,19 @@ class PydanticAi:
         _check_deps(agent)
         model = agent.model
         name = model if isinstance(model, str) else getattr(model, "model_name", None)
-        return f"the agent {agent.name or 'without a name'} with the model {name or 'of its runs'}"
+        tools = [one for toolset in agent.toolsets for one in getattr(toolset, "tools", {})]
+        return described(agent.name, name, tools)
 
     async def run(self, target: object, run: AgentRun) -> AsyncGenerator[list[AgentEvent]]:
         from pydantic_ai.exceptions import UnexpectedModelBehavior, UsageLimitExceeded, UserError
 
         agent: AbstractAgent[Any, Any] = target  # type: ignore[assignment]
         _check_deps(agent)
+        if run.framework_memory:
+            raise AgentFailed(
+                f'The agent `{run.agent_id}` is configured with `memory: "framework"`, and '
+                "pydantic-ai has no memory of its own. Leave the setting out."
+            )
         try:
             async with aclosing(_events(agent, run)) as batches:
                 async for batch in batches:
@@ -111,6 +117,7 @@ async def _events(agent: Any, run: AgentRun) -> AsyncGenerator[list[AgentEvent]]
         waiting.update(tool.name for tool in tools if tool.kind in ("external", "unapproved"))
         return tools
 
+    streams = _kinds(agent) == [str] and not _validates(agent)
     outputs: set[str] = set()  # The ids of the calls whose arguments are the answer.
     result: AgentRunResult[Any] | None = None
     async with agent.run_stream_events(
@@ -122,7 +129,7 @@ async def _events(agent: Any, run: AgentRun) -> AsyncGenerator[list[AgentEvent]]
         # `system_prompt` counts for an empty history only.
         capabilities=[ReinjectSystemPrompt(), PrepareTools(note)],
         instructions=run.instructions or None,
-        model_settings=_settings(run.params),
+        model_settings=_settings(run),
         deps=run,
         conversation_id=run.session_key,
         metadata={"opensoul_run": run.run_id},
@@ -131,11 +138,12 @@ async def _events(agent: Any, run: AgentRun) -> AsyncGenerator[list[AgentEvent]]
         async for event in events:
             match event.event_kind:
                 case "part_start" if event.part.part_kind in ("text", "thinking"):
-                    if event.part.content:
-                        yield [_delta(event.part.part_kind, event.part.content)]
+                    if deltas := _deltas(event.part.part_kind, event.part.content, streams):
+                        yield deltas
                 case "part_delta" if event.delta.part_delta_kind in ("text", "thinking"):
-                    if event.delta.content_delta:
-                        yield [_delta(event.delta.part_delta_kind, event.delta.content_delta)]
+                    kind = event.delta.part_delta_kind
+                    if deltas := _deltas(kind, event.delta.content_delta, streams):
+                        yield deltas
                 case "function_tool_call":
                     call = _call(event.part)
                     started = ToolStarted(call.id, call.name, call.arguments)
@@ -159,12 +167,15 @@ async def _events(agent: Any, run: AgentRun) -> AsyncGenerator[list[AgentEvent]]
         yield _deferred(output, result, new, run)
         return
     text = text_of(output)
-    whole: list[AgentEvent] = [TextDelta(text)] if outputs else []
-    yield [*whole, _answered(ending_with(text, _messages(new, outputs)), result)]
+    withheld: list[AgentEvent] = [TextDelta(text)] if outputs or not streams else []
+    yield [*withheld, _answered(ending_with(text, _messages(new, outputs)), result, run)]
 
 
-def _delta(kind: str, text: str) -> AgentEvent:
-    return TextDelta(text) if kind == "text" else ReasoningDelta(text)
+def _deltas(kind: str, text: str | None, streams: bool) -> list[AgentEvent]:
+    """The event of a piece of an answer. Text that the output is yet made from is none."""
+    if not text or (kind == "text" and not streams):
+        return []
+    return [TextDelta(text) if kind == "text" else ReasoningDelta(text)]
 
 
 def _deferred(
@@ -188,17 +199,20 @@ def _deferred(
         return [_usage(result), ApprovalsAsked(asking, state)]
     ours = tuple(map(_call, requests.calls))
     said = handing_out(ours, _messages(new), asking)
-    answered = _answered(said, result, StopReason.TOOL_CALLS)
+    answered = _answered(said, result, run, StopReason.TOOL_CALLS)
     return [ClientCalls(ours), answered]
 
 
 def _answered(
-    said: Sequence[Message], result: AgentRunResult[Any], stop: StopReason | None = None
+    said: Sequence[Message],
+    result: AgentRunResult[Any],
+    run: AgentRun,
+    stop: StopReason | None = None,
 ) -> Answered:
     last = result.response
     stop = stop or _STOPS.get(last.finish_reason or "", StopReason.STOP)
     model = f"{last.provider_name or 'python'}/{last.model_name or 'unknown'}"
-    return Answered(tuple(said), stop, _usage(result), model)
+    return Answered(tuple(said), stop, counted(_usage(result), run, said), model)
 
 
 def _usage(result: AgentRunResult[Any]) -> Usage:
@@ -227,14 +241,25 @@ def _output_type(agent: AbstractAgent[Any, Any], run: AgentRun) -> Any:
     the wish for approvals and for calls of the client's tools."""
     from pydantic_ai import DeferredToolRequests
 
-    if getattr(agent, "_output_validators", None):
+    if _validates(agent):
         return None  # pydantic-ai accepts no other type: the agent names DeferredToolRequests.
-    own = agent.output_type
-    kinds = list(own) if isinstance(own, list | tuple) else [own]
-    wanted = [kind for kind in kinds if kind is not DeferredToolRequests]
+    wanted = _kinds(agent)
     if wanted == [str] and (format_type := _format_type(agent, run)) is not None:
         wanted = [format_type]
     return [*wanted, DeferredToolRequests]
+
+
+def _kinds(agent: AbstractAgent[Any, Any]) -> list[Any]:
+    """The types of its output."""
+    from pydantic_ai import DeferredToolRequests
+
+    own: Any = agent.output_type
+    kinds = own if isinstance(own, list | tuple) else [own]
+    return [kind for kind in kinds if kind is not DeferredToolRequests]
+
+
+def _validates(agent: AbstractAgent[Any, Any]) -> bool:
+    return bool(getattr(agent, "_output_validators", None))
 
 
 def _format_type(agent: AbstractAgent[Any, Any], run: AgentRun) -> Any:
@@ -263,7 +288,20 @@ def _format_name(params: Mapping[str, object]) -> str:
     return "answer"
 
 
-def _settings(params: Mapping[str, object]) -> dict[str, object]:
+def _settings(run: AgentRun) -> Any:
+    """The settings of each model call."""
+    settings = _settings_of(run.params)
+    if not run.tool_choice or run.resumption is not None:
+        return settings
+    choice = run.tool_choice if run.tool_choice == "required" else [run.tool_choice]
+
+    def of_step(context: RunContext[Any]) -> dict[str, object]:
+        return {**settings, "tool_choice": choice} if context.run_step <= 1 else settings
+
+    return of_step
+
+
+def _settings_of(params: Mapping[str, object]) -> dict[str, object]:
     settings = {
         name: params[given] for given, name in _SETTINGS.items() if params.get(given) is not None
     }
