@@ -5,7 +5,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test test-all coverage test-clients test-loops test-mcp test-slow checks bench bench-peers chaos soak format lint docs model pins clean
+.PHONY: help run test test-all coverage test-clients test-frameworks test-loops test-mcp test-slow checks bench bench-peers chaos soak format lint docs model pins clean
 
 BIN := .venv/bin
 STATE := $(CURDIR)/.opensoul
@@ -35,7 +35,7 @@ report = $(say) 'Coverage by branch (coverage combine, coverage report)' && $(BI
 
 help: ## List what can be made.
 	@sed -n 's/^\([a-z-]*\):.*## /\1:/p' Makefile | while IFS=: read -r name text; do \
-	    printf 'make %-12s %s\n' "$$name" "$$text"; \
+	    printf 'make %-15s %s\n' "$$name" "$$text"; \
 	done
 
 # One who has the developers' tools keeps them.
@@ -88,6 +88,12 @@ $(STATE)/clients/.done: .venv/.dev scripts/client_programs
 
 test-clients: $(STATE)/clients/.done ## Test clients of others and schemathesis, which it installs (needs a network).
 	@$(BIN)/pytest -ra -m e2e tests/clients $(ARGS)
+
+$(STATE)/frameworks/.done: requirements/frameworks.txt scripts/framework_environment
+	@scripts/framework_environment
+
+test-frameworks: $(STATE)/frameworks/.done ## Test Python agents of all frameworks, which it installs (needs a network).
+	@$(STATE)/frameworks/bin/pytest -ra -m 'not slow' tests/python_agents $(ARGS)
 
 test-slow: .venv/.dev ## Run the tests marked slow alone: floods tell the longest wait of others.
 	@$(BIN)/pytest -ra -s -m slow $(ARGS)

@@ -42,12 +42,15 @@ from ...domain.runs import (
 from ...domain.sessions import introduced, repaired
 from ...domain.tools import (
     Approval,
+    ChoiceMode,
+    ClientTools,
     Repeat,
     ToolResult,
+    ToolSpec,
     client_call_id,
 )
 from .agents import PythonAgents
-from .errors import failure_of
+from .errors import failure_of, own_frames
 from .runs import AgentEvent, AgentRun, ApprovalsAsked, Resumption
 
 logger = logging.getLogger(__name__)
@@ -122,7 +125,7 @@ class PythonRunner:
         except Exception as error:
             failure = failure_of(error, context.agent.id)
             extra = {"agent": context.agent.id, "run": context.spec.id}
-            logger.exception("an agent failed", extra=extra)
+            logger.error("an agent failed", exc_info=own_frames(error), extra=extra)  # noqa: TRY400
         else:
             failure = AgentFailed(f"The agent `{context.agent.id}` ended without an answer.")
         raise failure
@@ -142,7 +145,7 @@ class PythonRunner:
     async def _decided(self, turn: _Turn) -> tuple[Waiting | None, Resumption | None]:
         """What an earlier attempt goes on with. Raises RunInterrupted where it cannot."""
         last = turn.journal.steps[-1]
-        if not last.state:
+        if not last.state or last.begun:
             raise RunInterrupted(
                 "The run was interrupted behind a tool call of its agent, which may have had an "
                 "effect; it is not repeated."
@@ -199,11 +202,25 @@ def _run_of(context: RunContext, resumption: Resumption | None) -> AgentRun:
         principal=spec.principal,
         params=spec.params,
         metadata=metadata if isinstance(metadata, Mapping) else {},
-        tools=() if spec.client_tools is None else spec.client_tools.tools,
+        tools=_client_tools(spec.client_tools),
+        tool_choice=_tool_choice(spec.client_tools),
         instructions="\n\n".join(layer for layer in layers if layer.strip()),
         framework_memory=framework_memory,
         resumption=resumption,
     )
+
+
+def _client_tools(tools: ClientTools | None) -> tuple[ToolSpec, ...]:
+    """The tools that the agent may call."""
+    if tools is None or tools.choice.mode is ChoiceMode.NONE:
+        return ()
+    return tools.tools
+
+
+def _tool_choice(tools: ClientTools | None) -> str:
+    if tools is None or tools.choice.mode is not ChoiceMode.REQUIRED:
+        return ""
+    return tools.choice.name or "required"
 
 
 @dataclass(slots=True)
@@ -317,6 +334,7 @@ class _Turn:
 
     async def commit_asked(self, asked: ApprovalsAsked) -> None:
         """Store the calls that wait, with the state that the framework goes on from."""
+        self._withdraw(asked)
         self._close_step()
         text = "".join(self._text)
         said = (Text(text),) if text.strip() else ()
@@ -325,6 +343,20 @@ class _Turn:
         step = Step(message, undecided=ids, state=asked.state, usage=self._usage)
         self.journal = self.journal.with_step(step)
         await self.context.commit(self.journal)
+
+    def _withdraw(self, asked: ApprovalsAsked) -> None:
+        """Forget that calls were begun which their tools have then asked an approval for."""
+        steps = self.journal.steps
+        ids = {call.id for call in asked.calls}
+        if not steps or ids.isdisjoint(call.id for call in steps[-1].open_calls):
+            return
+        last = steps[-1]
+        parts = tuple(
+            p for p in last.message.parts if not (isinstance(p, ToolCall) and p.id in ids)
+        )
+        begun = {call_id: repeat for call_id, repeat in last.begun.items() if call_id not in ids}
+        kept = replace(last, message=replace(last.message, parts=parts), begun=begun)
+        self.journal = replace(self.journal, steps=(*steps[:-1], *((kept,) if kept.calls else ())))
 
     def _end(self, answered: Answered) -> list[RunnerEvent]:
         events: list[RunnerEvent] = []
