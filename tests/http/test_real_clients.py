@@ -10,12 +10,15 @@ from .app import Harness
 from .client import HI, Client
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
-ANSWERED_CALL = [
+ANSWERED_CALL: list[dict[str, Any]] = [
     {"role": "user", "content": "Weather?"},
     {"role": "assistant", "content": None, "tool_calls": [CALL]},
     {"role": "tool", "tool_call_id": "c1", "content": "sunny"},
 ]
-TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+TOOL: dict[str, Any] = {
+    "type": "function",
+    "function": {"name": "f", "parameters": {"type": "object"}},
+}
 STREAM = {"stream": True}
 STREAM_WITH_USAGE = {"stream": True, "stream_options": {"include_usage": True}}
 AGAIN = {"role": "user", "content": "And now?"}
