@@ -120,6 +120,8 @@ async def bench(
 ) -> AsyncIterator[Bench]:
     content = configured({"target": f"{module}:agent", "path": str(home), **runner})
     async with serving(home, content) as served:
+        # A client of OpenAI in this process fails while an agent imports httpx.
+        await served.container.python_agents().loaded("main")
         yield Bench(served, provider, home / "paid")
     # The client of its model belongs to an event loop that is closed: the next Gateway needs
     # another one, and it would fail to close itself when it is collected.

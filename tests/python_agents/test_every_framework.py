@@ -9,11 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 import pytest_asyncio
 
 from opensoul.client import Client, Options, ToolFinished, ToolStarted
 from tests.app.serving import SECRET
+from tests.e2e.process import OPENSOUL
 from tests.fakes.behaviours import USAGE, answer, fail, hang_after
 from tests.fakes.provider import PATIENCE, FakeProvider
 from tests.python_agents.bench import (
@@ -71,33 +73,73 @@ def calls_weather(provider: FakeProvider) -> None:
 
 
 @every_framework
-async def test_an_answer_with_a_tool_call_and_the_usage_of_both_model_calls(agent: Bench) -> None:
+async def test_the_official_client_gets_answers_with_the_usage_of_all_model_calls(
+    agent: Bench,
+) -> None:
     calls_weather(agent.provider)
-    whole = await agent.whole(
-        messages=[{"role": "system", "content": "Be kind."}, *says("hello")],
-        temperature=0.5,
-        max_tokens=9,
-        stop=["END"],
-        seed=7,
-    )
+    calls_weather(agent.provider)
+    question: Any = [{"role": "system", "content": "Be kind."}, *says("hello")]
+    url = f"{agent.served.url}/v1"
+    async with openai.AsyncOpenAI(base_url=url, api_key=SECRET, max_retries=0) as client:
+        create = client.chat.completions.create
+        whole = await create(
+            model="opensoul",
+            messages=question,
+            temperature=0.5,
+            max_tokens=9,
+            stop=["END"],
+            seed=7,
+        )
+        stream = await create(
+            model="opensoul",
+            messages=question,
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+        chunks = [chunk async for chunk in stream]
     request = agent.provider.requests[0].json
-    sent = agent.sent()
-    calls_weather(agent.provider)
-    chunks = await agent.streamed()
 
-    assert whole["choices"][0]["message"]["content"].endswith("It is sunny.")
-    assert whole["choices"][0]["finish_reason"] == "stop"
-    assert whole["usage"].items() >= TWICE.items()
+    assert whole.choices[0].message.content is not None
+    assert whole.choices[0].message.content.endswith("It is sunny.")
+    assert whole.choices[0].finish_reason == "stop"
+    assert whole.usage is not None
+    assert whole.usage.model_dump().items() >= TWICE.items()
     assert (request["temperature"], request["stop"], request["seed"]) == (0.5, ["END"], 7)
     assert 9 in (request.get("max_tokens"), request.get("max_completion_tokens"))
     system = " ".join(m["content"] for m in request["messages"] if m["role"] == "system")
     assert "Be brief." in system
     assert "Be kind." in system
-    assert sent[-1]["content"] == "sun in Rome for main"
-    assert text_of(chunks) == "I look. It is sunny."
-    deltas = [choice["delta"] for chunk in chunks for choice in chunk["choices"]]
-    assert "".join(delta.get("reasoning_content", "") for delta in deltas) == "hm"
-    assert chunks[-1]["usage"].items() >= TWICE.items()
+    assert agent.sent(1)[-1]["content"] == "sun in Rome for main"
+    deltas = [choice.delta for chunk in chunks for choice in chunk.choices]
+    assert "".join(delta.content or "" for delta in deltas) == "I look. It is sunny."
+    thoughts = [(delta.model_extra or {}).get("reasoning_content", "") for delta in deltas]
+    assert "".join(thoughts) == "hm"
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.model_dump().items() >= TWICE.items()
+
+
+@every_framework
+async def test_usage_that_nobody_reports_is_estimated(agent: Bench) -> None:
+    agent.provider.will(answer("Hello", usage=None))
+
+    whole = await agent.whole()
+
+    assert whole["usage"]["prompt_tokens"] > 0
+    assert whole["usage"]["completion_tokens"] > 0
+
+
+@every_framework
+async def test_the_model_gets_an_error_for_broken_arguments(agent: Bench) -> None:
+    agent.provider.will(calling(call("weather", '{"city":"Ro')), answer("Sorry."))
+
+    whole = await agent.whole(user="ada")
+    error = agent.sent()[-1]
+    await agent.whole(user="ada")
+    kept = [message for message in agent.sent() if message["role"] == "tool"]
+
+    assert whole["choices"][0]["message"]["content"] == "Sorry."
+    assert error["role"] == "tool"
+    assert [message["tool_call_id"] for message in kept] == ["c1"]
 
 
 @every_framework
@@ -186,21 +228,28 @@ async def test_the_client_runs_its_own_tools(agent: Bench) -> None:
     both = [call("look", "{}", "c0", 0), call("weather", '{"city":"Rome"}', "c1", 1)]
     agent.provider.will(calling(*both))
     question = says("what is up?")
-    asked = (await agent.whole(messages=question, tools=[LOOK]))["choices"][0]
+    chosen = {"type": "function", "function": {"name": "look"}}
+    asked = (await agent.whole(messages=question, tools=[LOOK], tool_choice=chosen))["choices"][0]
     (handed,) = asked["message"]["tool_calls"]
     result = {"role": "tool", "tool_call_id": handed["id"], "content": "blue"}
     conversation = [*question, asked["message"], result]
     await agent.whole(messages=conversation, tools=[LOOK])
     sent = agent.sent()
     await agent.whole(tools=[LOOK], tool_choice="none")
+    offered = [tool["function"]["name"] for tool in agent.provider.requests[-1].json["tools"]]
+    calls_weather(agent.provider)
+    await agent.whole(tools=[LOOK], tool_choice="required")
+    first, *_, forced, free = [request.json for request in agent.provider.requests]
 
     assert asked["finish_reason"] == "tool_calls"
     assert handed["function"] == {"name": "look", "arguments": "{}"}
     assert sent[-1] == {"role": "tool", "tool_call_id": handed["id"], "content": "blue"}
     (again,) = sent[-2]["tool_calls"]
     assert (again["id"], again["function"]["name"]) == (handed["id"], "look")
-    offered = [tool["function"]["name"] for tool in agent.provider.requests[-1].json["tools"]]
     assert offered == ["weather", "pay", "fail"]
+    assert first["tool_choice"] == chosen
+    assert forced["tool_choice"] == "required"
+    assert free.get("tool_choice", "auto") == "auto"
 
 
 @every_framework
@@ -258,7 +307,7 @@ async def test_the_format_of_the_request_reaches_the_model(agent: Bench) -> None
 
 @every_framework
 async def test_an_agent_is_described_and_followers_get_the_events_of_its_tools(
-    agent: Bench,
+    agent: Bench, tmp_path: Path
 ) -> None:
     calls_weather(agent.provider)
     state = await agent.served.container.python_agents().loaded("main")
@@ -268,10 +317,19 @@ async def test_an_agent_is_described_and_followers_get_the_events_of_its_tools(
         run = await client.run_agent("weather?", session_key="agent:main:socket")
         events = [replace(event, seq=0) async for event in run.events()]
 
+    calls_weather(agent.provider)
+    command = await asyncio.create_subprocess_exec(
+        *(str(OPENSOUL), "agent", "-m", "weather?", "--url", url, "--token", SECRET),
+        env={"HOME": str(tmp_path)},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    printed, _ = await command.communicate()
+
     started = next(event for event in events if isinstance(event, ToolStarted))
     finished = next(event for event in events if isinstance(event, ToolFinished))
     assert (started.call_id, started.name, started.arguments) == ("c1", "weather", {"city": "Rome"})
     assert (finished.call_id, finished.is_error) == ("c1", False)
     assert finished.text == "sun in Rome for main"
     assert run.text.endswith("It is sunny.")
+    assert "It is sunny." in printed.decode()
     assert state.what.endswith(" with m and the tools weather, pay, fail")

@@ -349,6 +349,28 @@ async def test_the_agents_of_a_module_share_their_loop_also_when_they_are_config
     assert same == "True"
 
 
+async def test_agents_are_imported_one_after_the_other(write: Write, tmp_path: Path) -> None:
+    log = write("events = []\n")
+    names = [
+        write(f"""
+            from {log} import events
+            events.append("begin")
+            sum(range(2_000_000))
+            events.append("end")
+            def agent(run): return "fine"
+        """)
+        for _ in range(4)
+    ]
+
+    targets = [{"target": f"{name}:agent"} for name in names]
+    async with serving(tmp_path, configured(*targets)) as served:
+        agents = served.container.python_agents()
+        states = [await agents.loaded(agent) for agent in ("main", "a1", "a2", "a3")]
+
+    assert [state.status for state in states] == [Status.READY] * 4
+    assert sys.modules[log].events == ["begin", "end"] * 4
+
+
 async def test_the_function_of_the_documentation_works(write: Write, tmp_path: Path) -> None:
     page = (ROOT / "docs" / "your-agent.md").read_text("utf-8")
     section = page.partition("## Plain functions")[2]

@@ -290,7 +290,6 @@ async def test_an_interrupt_waits_for_an_approval_and_goes_on(
     assert later == ["user", "assistant", "tool", "assistant", "user"]
 
 
-@pytest.mark.e2e
 async def test_an_interrupt_outlives_the_gateway(
     agent: Any, provider: FakeProvider, tmp_path: Path
 ) -> None:

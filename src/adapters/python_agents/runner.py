@@ -203,6 +203,7 @@ def _run_of(context: RunContext, resumption: Resumption | None) -> AgentRun:
         params=spec.params,
         metadata=metadata if isinstance(metadata, Mapping) else {},
         tools=_client_tools(spec.client_tools),
+        tool_choice=_tool_choice(spec.client_tools),
         instructions="\n\n".join(layer for layer in layers if layer.strip()),
         framework_memory=framework_memory,
         resumption=resumption,
@@ -214,6 +215,12 @@ def _client_tools(tools: ClientTools | None) -> tuple[ToolSpec, ...]:
     if tools is None or tools.choice.mode is ChoiceMode.NONE:
         return ()
     return tools.tools
+
+
+def _tool_choice(tools: ClientTools | None) -> str:
+    if tools is None or tools.choice.mode is not ChoiceMode.REQUIRED:
+        return ""
+    return tools.choice.name or "required"
 
 
 @dataclass(slots=True)

@@ -248,9 +248,7 @@ class AgentThread:
         self._loop.call_soon_threadsafe(self._loop.stop)
         await asyncio.to_thread(self._thread.join, _STOPPING)
         if self._thread.is_alive():
-            # `thread` is a field that log records have already.
-            extra = {"agent_thread": self._thread.name}
-            logger.error("the thread of an agent does not end", extra=extra)
+            logger.error("the thread of an agent does not end", extra={"of": self._thread.name})
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)

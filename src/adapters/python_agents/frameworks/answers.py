@@ -8,7 +8,10 @@ from dataclasses import replace
 from pydantic_core import to_json
 
 from ....domain.messages import Message, Reasoning, Role, Text, ToolCall
+from ....domain.models import Usage
 from ....domain.runs import failed_result
+from ....domain.sessions import estimate_all
+from ..runs import AgentRun
 
 _NOT_RUN = (
     "not run: this call needs an approval, and was made beside calls of the client's tools; "
@@ -25,6 +28,13 @@ def described(name: str | None, model: str | None, tools: Sequence[str]) -> str:
 def text_of(output: object) -> str:
     """The result of a run as text: JSON, where it is none."""
     return output if isinstance(output, str) else to_json(output, fallback=str).decode()
+
+
+def counted(usage: Usage, run: AgentRun, messages: Sequence[Message]) -> Usage:
+    """The usage, or an estimate where the provider reports none."""
+    if usage.total:
+        return usage
+    return Usage(estimate_all(run.messages), estimate_all(messages), estimated=True)
 
 
 def ending_with(text: str, messages: Sequence[Message]) -> list[Message]:

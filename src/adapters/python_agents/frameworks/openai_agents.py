@@ -20,7 +20,7 @@ from ....domain.runs import (
 )
 from ..errors import TargetInvalid, failure_kind
 from ..runs import AgentEvent, AgentRun, ApprovalsAsked, Resumption
-from .answers import described, ending_with, handing_out, text_of
+from .answers import counted, described, ending_with, handing_out, text_of
 
 if TYPE_CHECKING:
     from agents import (
@@ -124,7 +124,7 @@ async def _events(agent: Agent[Any], run: AgentRun) -> AsyncGenerator[list[Agent
         session=_session(agent, run),
         run_config=RunConfig(
             tracing_disabled=True,
-            model_settings=_settings(agent, run.params),
+            model_settings=_settings(agent, run),
             call_model_input_filter=_instructing(run.instructions),
         ),
     )
@@ -149,7 +149,8 @@ async def _events(agent: Agent[Any], run: AgentRun) -> AsyncGenerator[list[Agent
         asking = tuple(call for call in calls if call.name not in client_tools)
         if ours:
             said = handing_out(ours, said, asking)
-            end = Answered(tuple(said), StopReason.TOOL_CALLS, _beyond(whole, spent), model)
+            usage = counted(_beyond(whole, spent), run, said)
+            end = Answered(tuple(said), StopReason.TOOL_CALLS, usage, model)
             yield [ClientCalls(ours), end]
             return
         state = result.to_state().to_string(context_serializer=lambda _: {})
@@ -159,8 +160,9 @@ async def _events(agent: Agent[Any], run: AgentRun) -> AsyncGenerator[list[Agent
         return
     text = text_of(result.final_output)
     withheld: list[AgentEvent] = [] if _writes_text(result.current_agent) else [TextDelta(text)]
-    answered = Answered(tuple(ending_with(text, said)), stop, _beyond(whole, spent), model)
-    yield [*withheld, answered]
+    said = ending_with(text, said)
+    usage = counted(_beyond(whole, spent), run, said)
+    yield [*withheld, Answered(tuple(said), stop, usage, model)]
 
 
 def _stop(event: Any) -> StopReason | None:
@@ -318,16 +320,19 @@ def _instructing(more: str) -> CallModelInputFilter | None:
     return add
 
 
-def _settings(agent: Agent[Any], params: Mapping[str, object]) -> ModelSettings:
+def _settings(agent: Agent[Any], run: AgentRun) -> ModelSettings:
     from agents import ModelSettings, OpenAIResponsesModel
     from agents.models.interface import Model
     from openai.types.shared import Reasoning as Effort
 
+    params = run.params
     settings: dict[str, Any] = {
         name: params[given] for given, name in _SETTINGS.items() if params.get(given) is not None
     }
     if params.get("reasoning_effort") is not None:
         settings["reasoning"] = Effort(effort=params["reasoning_effort"])  # type: ignore[arg-type]
+    if run.tool_choice and run.resumption is None:
+        settings["tool_choice"] = run.tool_choice  # Of the first call: the SDK resets it.
     more = {name: params[name] for name in _OF_CHAT if params.get(name) is not None}
     is_chat = isinstance(agent.model, Model) and not isinstance(agent.model, OpenAIResponsesModel)
     # Behind other addresses than OpenAI's, the SDK asks for no usage of its own accord.

@@ -19,10 +19,10 @@ from ....domain.runs import (
 )
 from ..errors import TargetInvalid, failure_kind
 from ..runs import AgentEvent, AgentRun, ApprovalsAsked
-from .answers import described, ending_with, handing_out, text_of
+from .answers import counted, described, ending_with, handing_out, text_of
 
 if TYPE_CHECKING:
-    from pydantic_ai import AgentRunResult, DeferredToolRequests
+    from pydantic_ai import AgentRunResult, DeferredToolRequests, RunContext
     from pydantic_ai.agent import AbstractAgent
     from pydantic_ai.messages import ModelMessage, ModelRequestPart, ModelResponsePart, UserContent
     from pydantic_ai.tools import ToolDefinition
@@ -129,7 +129,7 @@ async def _events(agent: Any, run: AgentRun) -> AsyncGenerator[list[AgentEvent]]
         # `system_prompt` counts for an empty history only.
         capabilities=[ReinjectSystemPrompt(), PrepareTools(note)],
         instructions=run.instructions or None,
-        model_settings=_settings(run.params),
+        model_settings=_settings(run),
         deps=run,
         conversation_id=run.session_key,
         metadata={"opensoul_run": run.run_id},
@@ -168,7 +168,7 @@ async def _events(agent: Any, run: AgentRun) -> AsyncGenerator[list[AgentEvent]]
         return
     text = text_of(output)
     withheld: list[AgentEvent] = [TextDelta(text)] if outputs or not streams else []
-    yield [*withheld, _answered(ending_with(text, _messages(new, outputs)), result)]
+    yield [*withheld, _answered(ending_with(text, _messages(new, outputs)), result, run)]
 
 
 def _deltas(kind: str, text: str | None, streams: bool) -> list[AgentEvent]:
@@ -199,17 +199,20 @@ def _deferred(
         return [_usage(result), ApprovalsAsked(asking, state)]
     ours = tuple(map(_call, requests.calls))
     said = handing_out(ours, _messages(new), asking)
-    answered = _answered(said, result, StopReason.TOOL_CALLS)
+    answered = _answered(said, result, run, StopReason.TOOL_CALLS)
     return [ClientCalls(ours), answered]
 
 
 def _answered(
-    said: Sequence[Message], result: AgentRunResult[Any], stop: StopReason | None = None
+    said: Sequence[Message],
+    result: AgentRunResult[Any],
+    run: AgentRun,
+    stop: StopReason | None = None,
 ) -> Answered:
     last = result.response
     stop = stop or _STOPS.get(last.finish_reason or "", StopReason.STOP)
     model = f"{last.provider_name or 'python'}/{last.model_name or 'unknown'}"
-    return Answered(tuple(said), stop, _usage(result), model)
+    return Answered(tuple(said), stop, counted(_usage(result), run, said), model)
 
 
 def _usage(result: AgentRunResult[Any]) -> Usage:
@@ -285,7 +288,20 @@ def _format_name(params: Mapping[str, object]) -> str:
     return "answer"
 
 
-def _settings(params: Mapping[str, object]) -> dict[str, object]:
+def _settings(run: AgentRun) -> Any:
+    """The settings of each model call."""
+    settings = _settings_of(run.params)
+    if not run.tool_choice or run.resumption is not None:
+        return settings
+    choice = run.tool_choice if run.tool_choice == "required" else [run.tool_choice]
+
+    def of_step(context: RunContext[Any]) -> dict[str, object]:
+        return {**settings, "tool_choice": choice} if context.run_step <= 1 else settings
+
+    return of_step
+
+
+def _settings_of(params: Mapping[str, object]) -> dict[str, object]:
     settings = {
         name: params[given] for given, name in _SETTINGS.items() if params.get(given) is not None
     }
