@@ -327,7 +327,7 @@ def test_an_answer_that_was_begun_again_has_nothing_of_the_lost_attempt(
 def test_a_message_of_which_nothing_is_left_is_not_in_the_answer() -> None:
     frames = Frames(HEAD, extras=Extras(reasoning=True, tools=False), clock=time.time)
     end = Finished(StopReason.TOOL_CALLS, Usage(1, 1), "m")
-    lost = [ReasoningDelta("lost"), TextDelta("lost")]
+    lost: list[RunEvent] = [ReasoningDelta("lost"), TextDelta("lost")]
     events = sent(frames.of([*lost, AGAIN, CALLS, end], 1))
 
     assert contents(events[-1]["response"]["output"]) == ["f"]
