@@ -19,7 +19,6 @@ _EXTRAS = {
     "langchain": "langgraph",
     "langgraph": "langgraph",
     "pydantic_ai": "pydantic-ai",
-    "strands": "strands",
 }
 """The extras that install the packages of frameworks."""
 _QUIET = {
