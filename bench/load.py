@@ -51,6 +51,8 @@ class Job:
     warm: float = 0.0
     messages: int = 0
     """Sent along with every request, before its own."""
+    text: str = "Hello!"
+    """The message."""
     name: str = "user"
     ramp: float = 5.0
     """Seconds over which the starts of slow streams are spread, to avoid a burst."""
@@ -77,9 +79,9 @@ def bodies(job: Job, worker: int) -> Iterator[bytes]:
             if job.messages:
                 yield from itertools.repeat(long_question(job.model, job.messages, user=user))
             yield from itertools.repeat(
-                question(job.model, stream=job.stream, user=user, path=job.path)
+                question(job.model, stream=job.stream, user=user, text=job.text, path=job.path)
             )
-        yield question(job.model, stream=job.stream, user=user, path=job.path)
+        yield question(job.model, stream=job.stream, user=user, text=job.text, path=job.path)
 
 
 async def _work(job: Job, worker: int, tally: _Tally) -> None:

@@ -74,19 +74,30 @@ def test_a_name_that_cannot_be_a_module_is_refused(home: Home, name: str) -> Non
 
 
 @pytest.mark.parametrize("framework", ["pydantic-ai", "langgraph", "openai-agents"])
-def test_the_agent_of_a_framework_has_a_tool(home: Home, framework: str) -> None:
+def test_the_agent_of_a_framework_has_a_tool(
+    home: Home, framework: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = home.opensoul("agents", "new", "clock-desk", "--framework", framework, "--json")
     assert made.code == 0
     assert made.json["target"] == "clock_desk:agent"
     module = ast.parse(Path(made.json["module"]).read_text())
     functions = [node.name for node in module.body if isinstance(node, ast.FunctionDef)]
     assert "current_time" in functions
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     printed = home.opensoul("agents", "new", "second-desk", "--framework", framework).out
     assert "export OPENAI_API_KEY=..." in printed
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-x")
+    printed = home.opensoul("agents", "new", "third-desk", "--framework", framework).out
+    assert "OPENAI_API_KEY" not in printed
 
 
 @pytest.mark.parametrize(
-    ("framework", "module"), [("pydantic-ai", "pydantic_ai"), ("openai-agents", "agents")]
+    ("framework", "module"),
+    [
+        ("pydantic-ai", "pydantic_ai"),
+        ("openai-agents", "agents"),
+        ("langgraph", "langchain_openai"),
+    ],
 )
 def test_the_agent_of_a_framework_is_recognised(
     home: Home, framework: str, module: str, monkeypatch: pytest.MonkeyPatch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import re
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 
 from opensoul.app.cli.development.watching import Served, configuration
 from tests.e2e.process import OPENSOUL
+from tests.test_architecture import ROOT
 
 from .command import Home
 
@@ -113,6 +115,28 @@ def test_the_printed_command_works_and_the_code_is_followed(
 
     assert running.end(signal.SIGINT) == 0
     assert sorted(path.name for path in folder.iterdir() if "opensoul" in path.name) == []
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl on this machine")
+def test_the_agent_of_the_readme_is_served_as_printed(tmp_path: Path) -> None:
+    page = (ROOT / "README.md").read_text("utf-8")
+    section = page.partition("## Your own Python agent in one command")[2].partition("\n## ")[0]
+    (code,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    (name,) = re.findall(r"put this into `(.*?)`", section)
+    (arguments,) = re.findall(r"\$ opensoul dev (.*)", section)
+    (tmp_path / name).write_text(code)
+
+    started = Development(tmp_path, *arguments.split(), "--port", "0")
+    try:
+        command = started.until("curl -N").strip()
+        started.until("is ready")
+        printed = asked(command)
+    finally:
+        started.kill()
+
+    assert "Hello! You said: Say hello in one sentence." in printed
+    assert "Messages before this one: 0" in printed
+    assert printed.endswith("data: [DONE]\n\n")
 
 
 def test_a_port_that_is_taken_ends_it(folder: Path, running: Development) -> None:

@@ -1,4 +1,4 @@
-"""llmprobe finds the surfaces of models, chat completions and responses as it demands."""
+"""llmprobe finds every surface of a Gateway whose endpoints are all switched on as it demands."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import json
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from tests.app.serving import SECRET
-from tests.clients.installed import NODE_MODULES, PROJECT, gateway, require, run
+from tests.clients.installed import ENDPOINTS, NODE_MODULES, PROJECT, gateway, require, run
 from tests.clients.scripted import behaviour_for
 from tests.fakes.behaviours import Behaviour, Exchange, answer
 
+SURFACES = ("models", "chat", "responses", "messages")
+"""That `--quick` checks and the Gateway has."""
 REPORT = PROJECT / "docs" / "conformance.md"
-SURFACES = ("models", "chat", "responses")
-ENDPOINTS = {name: {"enabled": True} for name in ("chatCompletions", "responses")}
 GATEWAY = {"auth": {"token": SECRET}, "http": {"endpoints": ENDPOINTS}}
+_DIMENSIONS = 1_024
 _TEXTS = {
     "What is 2 + 2?": ("4",),
     "Say hello": ("Hello",),
@@ -25,8 +27,22 @@ _TEXTS = {
 
 
 async def sensible(exchange: Exchange) -> None:
-    """A model that answers the questions of llmprobe."""
-    await _answer(exchange.request.json)(exchange)
+    """A model that answers the questions of llmprobe, and embeds texts."""
+    if exchange.request.path.endswith("/embeddings"):
+        await _embed(exchange)
+    else:
+        await _answer(exchange.request.json)(exchange)
+
+
+async def _embed(exchange: Exchange) -> None:
+    asked = exchange.request.json
+    length = asked.get("dimensions", _DIMENSIONS)
+    data = [
+        {"index": i, "embedding": [len(text) / 100] * length}
+        for i, text in enumerate(asked["input"])
+    ]
+    document = {"data": data, "usage": {"prompt_tokens": 7, "total_tokens": 7}}
+    await exchange.whole(200, orjson.dumps(document), "application/json", {})
 
 
 def _answer(body: dict[str, Any]) -> Behaviour:
@@ -34,7 +50,7 @@ def _answer(body: dict[str, Any]) -> Behaviour:
     for beginning, texts in _TEXTS.items():
         if beginning in question:
             return answer(*texts)
-    if body.get("max_completion_tokens") == 1:
+    if 1 in (body.get("max_tokens"), body.get("max_completion_tokens")):
         return answer("The", finish_reason="length")
     return behaviour_for(body)
 

@@ -14,6 +14,7 @@ import pytest
 from opensoul.adapters.python_agents import Status
 from tests.app.serving import Served, serving
 from tests.python_agents.conftest import Write, configured
+from tests.test_architecture import ROOT
 
 ASYNC_GENERATOR = """
     async def agent(run):
@@ -346,3 +347,40 @@ async def test_the_agents_of_a_module_share_their_loop_also_when_they_are_config
         same = await served.text()
 
     assert same == "True"
+
+
+async def test_agents_are_imported_one_after_the_other(write: Write, tmp_path: Path) -> None:
+    log = write("events = []\n")
+    names = [
+        write(f"""
+            from {log} import events
+            events.append("begin")
+            sum(range(2_000_000))
+            events.append("end")
+            def agent(run): return "fine"
+        """)
+        for _ in range(4)
+    ]
+
+    targets = [{"target": f"{name}:agent"} for name in names]
+    async with serving(tmp_path, configured(*targets)) as served:
+        agents = served.container.python_agents()
+        states = [await agents.loaded(agent) for agent in ("main", "a1", "a2", "a3")]
+
+    assert [state.status for state in states] == [Status.READY] * 4
+    assert sys.modules[log].events == ["begin", "end"] * 4
+
+
+async def test_the_function_of_the_documentation_works(write: Write, tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "your-agent.md").read_text("utf-8")
+    section = page.partition("## Plain functions")[2]
+    name = write(section.partition("```python\n")[2].partition("```")[0])
+
+    async with (
+        serving(tmp_path, configured({"target": f"{name}:support"})) as served,
+        served.ask({"x-opensoul-events": "tools"}) as response,
+    ):
+        answer = await response.json()
+
+    assert answer["choices"][0]["message"]["content"].endswith("asked: hello")
+    assert answer["usage"]["prompt_tokens"] == 120

@@ -15,6 +15,7 @@ import pytest
 from opensoul.adapters.python_agents import (
     AgentRun,
     PythonAgents,
+    Status,
     inspected,
 )
 from opensoul.client import Client
@@ -170,3 +171,21 @@ async def test_a_framework_whose_adapter_fails_is_reported(write: Write, tmp_pat
 
     assert state.described()["state"] == "failed"
     assert "RuntimeError: an adapter for another release" in state.what
+
+
+async def test_an_adapter_that_cannot_be_loaded_harms_no_other_agent(
+    write: Write, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    points = [
+        EntryPoint("a-missing", "no_such_module:Adapter", "opensoul.python_agents"),
+        EntryPoint("picky", f"{__name__}:Picky", "opensoul.python_agents"),
+    ]
+    agents = PythonAgents(lambda group: points)
+    target = PythonTarget(f"{write(FUNCTION)}:agent", str(tmp_path), Isolation.THREAD)
+    agents.configure([Agent("main", "main", runner="python", python=target)])
+
+    state = await agents.loaded("main")
+    await agents.close()
+
+    assert (state.status, state.what) == (Status.READY, "a function")
+    assert "the adapter of a framework cannot be loaded" in caplog.text

@@ -319,3 +319,32 @@ async def test_what_a_key_stores_counts_as_its_requests(served: Served) -> None:
     status, answered = await call(served, "POST", ALL, {}, secret=key)
     assert (status, answered["error"]["code"]) == (429, "rate_limit_exceeded")
     assert (await call(served, "GET", path, secret=key))[0] == 200
+
+
+async def test_what_the_operator_adds_is_in_the_conversation_of_a_key(
+    served: Served, provider: FakeProvider
+) -> None:
+    key = await created(served, "mine")
+    path = await begun(served, secret=key)
+
+    await respond(served, "one", conversation=id_of(path))
+    await respond(served, "two", conversation=id_of(path), secret=key)
+
+    assert said(provider.requests[1]) == ["one", "Hello!", "two"]
+    assert await texts(served, path) == ["one", "Hello!", "two", "Hello!"]
+
+
+async def test_a_key_waits_for_what_the_operator_adds(
+    served: Served, provider: FakeProvider
+) -> None:
+    key = await created(served, "mine")
+    path = await begun(served, secret=key)
+    gate = asyncio.Event()
+    provider.will(answer("Slowly", " said", gate=gate))
+    await respond(served, "one", conversation=id_of(path), background=True)
+    await provider.arrival()
+
+    error = await refused(served, 409, "two", conversation=id_of(path), secret=key)
+    gate.set()
+
+    assert error["code"] == "conversation_locked"

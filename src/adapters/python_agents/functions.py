@@ -87,9 +87,15 @@ async def _of_function(result: object, run: AgentRun) -> AsyncGenerator[list[Age
     texts: list[str] = []
     usage: Usage | None = None
     calls: tuple[ClientCalls, ...] = ()
-    items = _items(result)
+    items = result if isinstance(result, AsyncGenerator) else _items(result)
     async with aclosing(items):
         async for item in items:
+            if type(item) is str:  # The usual case, without the work of the others.
+                if item:
+                    delta = TextDelta(item)
+                    texts.append(item)
+                    yield [delta]
+                continue
             batch: list[AgentEvent] = []
             for event in _checked(item):
                 if isinstance(event, Usage):
@@ -125,12 +131,8 @@ async def _items(result: object) -> AsyncGenerator[AgentEvents]:
     if isinstance(result, str):
         yield result
     elif isinstance(result, AsyncIterator):
-        try:
-            async for item in result:
-                yield item
-        finally:
-            if isinstance(result, AsyncGenerator):
-                await result.aclose()
+        async for item in result:
+            yield item
     elif isinstance(result, Iterator):
         iterator = result
         try:

@@ -6,7 +6,10 @@ import importlib
 import os
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import reduce
+from types import ModuleType
 
 from ...domain.agents import PythonTarget, is_target
 from .errors import TargetInvalid
@@ -21,6 +24,14 @@ _EXTRAS = {
     "pydantic_ai": "pydantic-ai",
 }
 """The extras that install the packages of frameworks."""
+_PATIENCE = 2.0
+"""Seconds that an import waits for that of another agent, which may take long."""
+_LONGER = 60.0
+_PARTIAL = "partially initialized module"
+"""In the messages of errors of circular imports, also of those of two threads."""
+_imports = threading.Lock()
+_paths = threading.Lock()
+"""Held while `sys.path` is changed."""
 _QUIET = {
     # Agno reports every run to its makers.
     "AGNO_TELEMETRY": "false",
@@ -28,9 +39,6 @@ _QUIET = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
 }
 """Variables that keep frameworks from connecting to their makers, unless they are set."""
-_paths = threading.Lock()
-"""Held while `sys.path` is changed. Not while a module is imported: that may take long, and other
-agents shall not wait for it."""
 
 
 def load(target: PythonTarget) -> object:
@@ -47,7 +55,7 @@ def load(target: PythonTarget) -> object:
         _make_importable(target.path)
     _check_owner(module_name, target.path)
     try:
-        module = importlib.import_module(module_name)
+        module = _imported(module_name)
     except ModuleNotFoundError as error:
         raise _missing(error, module_name, target) from error
     except BaseException as error:  # sys.exit() included: the module is not ours.
@@ -61,6 +69,30 @@ def load(target: PythonTarget) -> object:
     except AttributeError:
         file = getattr(module, "__file__", None) or module_name
         raise TargetInvalid(f"There is no `{attribute}` in {file}.") from None
+
+
+def _imported(name: str) -> ModuleType:
+    """The module. Agents are imported one after the other: where two threads import modules of one
+    package that import one another, Python gives one of them an incomplete module."""
+    try:
+        with _turn(_PATIENCE):
+            return importlib.import_module(name)
+    except (ImportError, AttributeError) as error:
+        if _PARTIAL not in str(error):
+            raise
+    with _turn(_LONGER):
+        return importlib.import_module(name)
+
+
+@contextmanager
+def _turn(patience: float) -> Iterator[None]:
+    """Within it no other agent is imported, unless one takes longer than `patience`."""
+    alone = _imports.acquire(timeout=patience)
+    try:
+        yield
+    finally:
+        if alone:
+            _imports.release()
 
 
 def _make_importable(path: str) -> None:

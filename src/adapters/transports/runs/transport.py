@@ -88,10 +88,12 @@ class _Endpoint:
         )
 
     async def get(self, run_id: str) -> Response:
+        _check_names(request.args)
         return _json(run_object(await self._gateway.run(current().principal, run_id)))
 
     async def cancel(self, run_id: str) -> Response:
         principal = current().principal
+        _check_names(request.args)
         record = await self._gateway.run(principal, run_id)
         if not record.status.final:
             await self._gateway.abort(principal, record.id, f"Cancelled by {principal.id}.")
@@ -178,12 +180,12 @@ def _behind(record: RunRecord, context: RequestContext) -> int:
     )
 
 
-def _check_names(args: Iterable[str], known: Collection[str]) -> None:
+def _check_names(args: Iterable[str], known: Collection[str] = ()) -> None:
     for name in args:
         if name not in known:
             allowed = ", ".join(f"`{one}`" for one in known)
-            message = f"There is no query parameter `{name}`; those of this path are {allowed}."
-            raise InvalidRequest(message, param=name)
+            those = f"those of this path are {allowed}" if known else "this path has none"
+            raise InvalidRequest(f"There is no query parameter `{name}`; {those}.", param=name)
 
 
 def _number(name: str, text: str) -> int:

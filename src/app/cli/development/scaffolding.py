@@ -12,13 +12,14 @@ from pathlib import Path
 
 from ...terminal import echo
 from ..common import config_paths as paths
-from ..common.configuration import locations_of
+from ..common.configuration import load_config, locations_of
 from ..common.editing import Change, change
 from ..common.errors import CommandError
 from ..common.state import State, print_json
 from .templates import EXAMPLES, Example
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+_MODEL = "agents.defaults.model"
 _CHAT = {"http": {"endpoints": {"chatCompletions": {"enabled": True}}}}
 
 
@@ -104,14 +105,21 @@ def _add(state: State, name: str, target: str, folder: Path) -> Change:
     return change(state, patch)
 
 
+def _missing_key(state: State, name: str) -> str:
+    """The variable for the key of the agent's model; empty where there is a key, or no need."""
+    (target, *_) = load_config(state).settings.agents.find(name, param="NAME").models or (None,)
+    if target is None or target.provider.api_key is not None or target.provider.id != "openai":
+        return ""
+    return "OPENAI_API_KEY"
+
+
 def _next_steps(
     state: State, name: str, target: str, folder: Path, example: Example
 ) -> Iterator[str]:
     if any(find_spec(module) is None for module in example.modules):
         yield f"pip install {' '.join(map(shlex.quote, example.packages))}"
-    for variable in example.variables:
-        if variable not in os.environ:
-            yield f"export {variable}=..."
+    if example.needs_model and (variable := _missing_key(state, name)):
+        yield f"export {variable}=...    # or name a model of another provider in {_MODEL}"
     config = state.options.get("config")
     option = "" if config is None else f" --config {shlex.quote(config)}"
     path = "" if folder == Path.cwd() else f" --path {shlex.quote(str(folder))}"

@@ -19,13 +19,13 @@ _PYDANTIC_AI = '''"""The agent NAME: an Agent of pydantic-ai with one tool."""
 
 from datetime import datetime, timezone
 
+from opensoul.api import model
 from pydantic_ai import Agent
 
 agent = Agent(
-    "openai:gpt-5.2",  # Any model of pydantic-ai; this one reads OPENAI_API_KEY.
+    model().pydantic_ai(),  # The Gateway's; any other model of pydantic-ai fits as well.
     name="NAME",
     instructions="Answer in one or two sentences.",
-    defer_model_check=True,  # So that the module can be imported without the key.
 )
 
 
@@ -40,6 +40,7 @@ _OPENAI_AGENTS = '''"""The agent NAME: an Agent of the OpenAI Agents SDK with on
 from datetime import datetime, timezone
 
 from agents import Agent, function_tool
+from opensoul.api import model
 
 
 @function_tool
@@ -51,7 +52,7 @@ def current_time() -> str:
 agent = Agent(
     name="NAME",
     instructions="Answer in one or two sentences.",
-    model="gpt-5.2",  # It reads OPENAI_API_KEY.
+    model=model().openai_agents(),  # The Gateway's; any other model of the SDK fits as well.
     tools=[current_time],
 )
 '''
@@ -59,9 +60,9 @@ agent = Agent(
 _LANGGRAPH = '''"""The agent NAME: a graph of LangGraph, made by LangChain, with one tool."""
 
 from datetime import datetime, timezone
-from functools import cache
 
 from langchain.agents import create_agent
+from opensoul.api import model
 
 
 def current_time() -> str:
@@ -69,30 +70,26 @@ def current_time() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
-@cache
-def graph():
-    return create_agent(
-        "openai:gpt-5.2",  # It reads OPENAI_API_KEY.
-        tools=[current_time],
-        system_prompt="Answer in one or two sentences.",
-    )
-
-
-def agent(run):
-    """Makes the graph for the first request, so that the module can be imported without the key."""
-    return graph()
+agent = create_agent(
+    model().langchain(),  # The Gateway's; any other model of LangChain fits as well.
+    tools=[current_time],
+    system_prompt="Answer in one or two sentences.",
+)
 '''
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """`modules`: what it imports; `packages`: what to install for them; `variables`: what it reads
-    from the environment."""
+    """`modules`: what it imports; `packages`: what to install for them."""
 
     text: str
     modules: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
-    variables: tuple[str, ...] = ()
+
+    @property
+    def needs_model(self) -> bool:
+        """It calls a model of the Gateway."""
+        return bool(self.modules)
 
     def module(self, name: str) -> str:
         """The text of the module of the agent `name`."""
@@ -104,17 +101,13 @@ EXAMPLES = {
     "pydantic-ai": Example(
         _PYDANTIC_AI,
         ("pydantic_ai", "openai"),
-        ("opensoul[pydantic-ai]", "openai"),
-        ("OPENAI_API_KEY",),
+        ("opensoul[pydantic-ai]", "pydantic-ai-slim[openai]"),
     ),
     "langgraph": Example(
         _LANGGRAPH,
         ("langgraph", "langchain", "langchain_openai"),
-        ("opensoul[langgraph]", "langchain", "langchain-openai"),
-        ("OPENAI_API_KEY",),
+        ("opensoul[langgraph]", "langchain-openai"),
     ),
-    "openai-agents": Example(
-        _OPENAI_AGENTS, ("agents",), ("opensoul[openai-agents]",), ("OPENAI_API_KEY",)
-    ),
+    "openai-agents": Example(_OPENAI_AGENTS, ("agents",), ("opensoul[openai-agents]",)),
 }
 """By the name of the framework."""
