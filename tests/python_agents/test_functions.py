@@ -410,3 +410,39 @@ async def test_the_function_of_the_documentation_works(write: Write, tmp_path: P
 
     assert answer["choices"][0]["message"]["content"].endswith("asked: hello")
     assert answer["usage"]["prompt_tokens"] == 120
+
+
+async def test_a_generator_is_executed_and_closed_in_one_thread(
+    write: Write, tmp_path: Path
+) -> None:
+    name = write("""
+        import threading
+        closed = []
+        def agent(run):
+            try:
+                for _ in range(3):
+                    yield f"{threading.get_ident()} "
+            finally:
+                closed.append(threading.get_ident())
+    """)
+
+    async with serving(tmp_path, configured({"target": f"{name}:agent"})) as served:
+        threads = set((await served.text()).split())
+        closed = sys.modules[name].closed
+
+    assert threads == {str(ident) for ident in closed}
+    assert len(closed) == 1
+
+
+async def test_a_function_that_raises_stop_iteration_fails(write: Write, tmp_path: Path) -> None:
+    name = write("""
+        def agent(run):
+            raise StopIteration
+    """)
+
+    async with (
+        serving(tmp_path, configured({"target": f"{name}:agent"})) as served,
+        served.ask() as response,
+    ):
+        assert response.status == 502
+        assert "UserCodeExited" in (await response.json())["error"]["message"]
