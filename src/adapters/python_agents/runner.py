@@ -139,7 +139,7 @@ class PythonRunner:
         if problem is not None:
             raise InvalidStructuredOutput(
                 f"The answer of the agent `{context.agent.id}` does not have the format that "
-                f"`response_format` requires: {problem}."
+                f"the request requires: {problem}."
             )
 
     async def _decided(self, turn: _Turn) -> tuple[Waiting | None, Resumption | None]:
