@@ -160,13 +160,14 @@ def _load(item: Sequence[Any]) -> AgentEvent:
 
 
 def _dump_usage(usage: Usage) -> list[object]:
-    return [usage.input, usage.output, usage.reasoning, usage.cached, usage.estimated]
+    counts = (usage.input, usage.output, usage.reasoning, usage.cached, usage.cache_writes)
+    return [*counts, usage.estimated]
 
 
 def _load_usage(numbers: Sequence[Any]) -> Usage:
     *counts, estimated = numbers
-    said, answered, thought, cached = (int(count) for count in counts)
-    return Usage(said, answered, thought, cached, estimated=bool(estimated))
+    said, answered, thought, cached, writes = (int(count) for count in counts)
+    return Usage(said, answered, thought, cached, bool(estimated), writes)
 
 
 def _dump_message(message: Message) -> list[object]:
