@@ -6,19 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 
 from tests.app.serving import SECRET
 from tests.clients.installed import ENDPOINTS, NODE_MODULES, PROJECT, gateway, require, run
-from tests.clients.scripted import behaviour_for
+from tests.clients.scripted import behaviour_for, is_for_embeddings, play
 from tests.fakes.behaviours import Behaviour, Exchange, answer
 
 SURFACES = ("models", "chat", "responses", "messages")
 """That `--quick` checks and the Gateway has."""
 REPORT = PROJECT / "docs" / "conformance.md"
 GATEWAY = {"auth": {"token": SECRET}, "http": {"endpoints": ENDPOINTS}}
-_DIMENSIONS = 1_024
 _TEXTS = {
     "What is 2 + 2?": ("4",),
     "Say hello": ("Hello",),
@@ -28,21 +26,10 @@ _TEXTS = {
 
 async def sensible(exchange: Exchange) -> None:
     """A model that answers the questions of llmprobe, and embeds texts."""
-    if exchange.request.path.endswith("/embeddings"):
-        await _embed(exchange)
+    if is_for_embeddings(exchange):
+        await play(exchange)
     else:
         await _answer(exchange.request.json)(exchange)
-
-
-async def _embed(exchange: Exchange) -> None:
-    asked = exchange.request.json
-    length = asked.get("dimensions", _DIMENSIONS)
-    data = [
-        {"index": i, "embedding": [len(text) / 100] * length}
-        for i, text in enumerate(asked["input"])
-    ]
-    document = {"data": data, "usage": {"prompt_tokens": 7, "total_tokens": 7}}
-    await exchange.whole(200, orjson.dumps(document), "application/json", {})
 
 
 def _answer(body: dict[str, Any]) -> Behaviour:

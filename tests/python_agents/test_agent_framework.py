@@ -214,3 +214,23 @@ async def test_calls_of_the_clients_tools_are_handed_out(
     assert choice["finish_reason"] == "tool_calls"
     assert json.loads(call["function"]["arguments"]) == {"at": "sky"}
     assert text == "It is blue."
+
+
+async def test_the_format_that_a_request_requires_reaches_the_model(
+    agent: Any, provider: FakeProvider, tmp_path: Path
+) -> None:
+    output = json.dumps({"city": "Paris"})
+    provider.will(answer(output))
+    schema = {
+        "type": "object",
+        "properties": {"city": {"type": "string"}},
+        "required": ["city"],
+        "additionalProperties": False,
+    }
+    required = {"type": "json_schema", "json_schema": {"name": "place", "schema": schema}}
+
+    async with serving(tmp_path, configured({"target": agent(AGENT), **PROCESS})) as served:
+        text = await served.text(response_format=required)
+
+    assert json.loads(text) == json.loads(output)
+    assert provider.requests[0].json["response_format"]["type"] == "json_schema"

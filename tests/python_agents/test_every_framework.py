@@ -164,6 +164,25 @@ async def test_the_third_turn_has_the_calls_and_pictures_of_the_others(agent: Be
     assert last["content"] == "and now?"
 
 
+@every_framework
+async def test_successive_messages_of_one_side_lose_no_new_ones(agent: Bench) -> None:
+    conversation = [
+        *says("one"),
+        {"role": "assistant", "content": "two"},
+        {"role": "assistant", "content": "three"},
+        *says("four"),
+        *says("five"),
+    ]
+    calls_weather(agent.provider)
+    await agent.whole(user="ada", messages=conversation)
+    await agent.whole(user="ada", messages=says("six"))
+
+    called, result, said, last = agent.sent()[-4:]
+    assert called["tool_calls"][0]["function"] == WEATHER["function"]
+    assert (result["role"], result["content"]) == ("tool", "sun in Rome for main")
+    assert (said["content"], last["content"]) == ("It is sunny.", "six")
+
+
 @pytest.mark.parametrize("isolation", ["thread", "process", "inline"])
 @every_framework
 async def test_runs_cross_over_to_where_the_code_of_the_agent_is(

@@ -371,6 +371,32 @@ async def test_agents_are_imported_one_after_the_other(write: Write, tmp_path: P
     assert sys.modules[log].events == ["begin", "end"] * 4
 
 
+async def test_a_loop_that_is_no_longer_blocked_is_used_again(write: Write, tmp_path: Path) -> None:
+    name = write("""
+        import asyncio
+        import threading
+        release = threading.Event()
+        async def agent(run):
+            yield str(id(asyncio.get_running_loop()))
+            if run.text == "block":
+                release.wait(60)
+    """)
+
+    async with serving(tmp_path, configured({"target": f"{name}:agent"})) as served:
+        before = await served.text()
+        question = [{"role": "user", "content": "block"}]
+        async with served.ask(stream=True, messages=question) as response:
+            await response.content.readuntil(before.encode())
+            meanwhile = await served.text()
+            sys.modules[name].release.set()
+            await response.read()
+        async with asyncio.timeout(30):
+            while await served.text() != before:
+                pass  # It is used again once its loop has reported itself.
+
+    assert meanwhile != before
+
+
 async def test_the_function_of_the_documentation_works(write: Write, tmp_path: Path) -> None:
     page = (ROOT / "docs" / "your-agent.md").read_text("utf-8")
     section = page.partition("## Plain functions")[2]
@@ -384,3 +410,39 @@ async def test_the_function_of_the_documentation_works(write: Write, tmp_path: P
 
     assert answer["choices"][0]["message"]["content"].endswith("asked: hello")
     assert answer["usage"]["prompt_tokens"] == 120
+
+
+async def test_a_generator_is_executed_and_closed_in_one_thread(
+    write: Write, tmp_path: Path
+) -> None:
+    name = write("""
+        import threading
+        closed = []
+        def agent(run):
+            try:
+                for _ in range(3):
+                    yield f"{threading.get_ident()} "
+            finally:
+                closed.append(threading.get_ident())
+    """)
+
+    async with serving(tmp_path, configured({"target": f"{name}:agent"})) as served:
+        threads = set((await served.text()).split())
+        closed = sys.modules[name].closed
+
+    assert threads == {str(ident) for ident in closed}
+    assert len(closed) == 1
+
+
+async def test_a_function_that_raises_stop_iteration_fails(write: Write, tmp_path: Path) -> None:
+    name = write("""
+        def agent(run):
+            raise StopIteration
+    """)
+
+    async with (
+        serving(tmp_path, configured({"target": f"{name}:agent"})) as served,
+        served.ask() as response,
+    ):
+        assert response.status == 502
+        assert "UserCodeExited" in (await response.json())["error"]["message"]

@@ -314,7 +314,9 @@ CONTEXT = """
         "Who asks."
         state = tool_context.state
         return state["opensoul_session_key"] + " " + state["opensoul_agent_id"]
-    agent = LlmAgent(name="guide", model=model, tools=[whoami])
+    agent = LlmAgent(
+        name="guide", model=model, tools=[whoami], instruction="For {{opensoul_agent_id}}."
+    )
 """
 
 
@@ -329,6 +331,7 @@ async def test_the_run_reaches_tools(agent: Any, provider: FakeProvider, tmp_pat
 
     result = json.loads(provider.requests[1].json["messages"][-1]["content"])
     assert result == {"result": f"{key} main"}
+    assert "For main." in provider.requests[0].json["messages"][0]["content"]
 
 
 @pytest.mark.parametrize("memory", ["gateway", "framework"])
@@ -374,6 +377,26 @@ async def test_structured_output_is_the_answer(
 
     async with serving(tmp_path, configured({"target": agent(STRUCTURED)})) as served:
         text = await served.text()
+
+    assert json.loads(text) == json.loads(output)
+    assert provider.requests[0].json["response_format"]["type"] == "json_schema"
+
+
+async def test_the_format_that_a_request_requires_reaches_the_model(
+    agent: Any, provider: FakeProvider, tmp_path: Path
+) -> None:
+    output = json.dumps({"city": "Paris"})
+    provider.will(answer(output))
+    schema = {
+        "type": "object",
+        "properties": {"city": {"type": "string"}},
+        "required": ["city"],
+        "additionalProperties": False,
+    }
+    required = {"type": "json_schema", "json_schema": {"name": "place", "schema": schema}}
+
+    async with serving(tmp_path, configured({"target": agent(AGENT)})) as served:
+        text = await served.text(response_format=required)
 
     assert json.loads(text) == json.loads(output)
     assert provider.requests[0].json["response_format"]["type"] == "json_schema"

@@ -237,6 +237,64 @@ async def test_only_what_is_added_to_messages_is_streamed(
     assert {name: first[-1]["usage"][name] for name in usage_of(5)} == usage_of(5)
 
 
+THINKING = """
+    from langchain_core.language_models import BaseChatModel
+    from langchain_core.messages import AIMessageChunk
+    from langchain_core.outputs import ChatGenerationChunk, ChatResult
+    class Thinking(BaseChatModel):
+        _llm_type = "thinking"
+        def _generate(self, messages, **more):
+            raise NotImplementedError
+        async def _astream(self, messages, **more):
+            for content in ([{{"type": "reasoning", "reasoning": "Hm."}}], "It is", " so."):
+                yield ChatGenerationChunk(message=AIMessageChunk(content=content))
+    agent = create_agent(Thinking())
+"""
+
+
+async def test_reasoning_is_streamed_and_usage_that_nobody_reports_is_estimated(
+    agent: Any, tmp_path: Path
+) -> None:
+    async with (
+        serving(tmp_path, configured({"target": agent(THINKING)})) as served,
+        served.ask() as response,
+    ):
+        whole = await response.json()
+        events = await events_of(served, response.headers["x-opensoul-run-id"])
+
+    assert whole["choices"][0]["message"]["content"] == "It is so."
+    assert whole["usage"]["prompt_tokens"] > 0
+    assert whole["usage"]["completion_tokens"] > 0
+    deltas = [(e["type"], e["delta"]) for e in events if e["type"].endswith("_delta")]
+    assert deltas[0] == ("reasoning_delta", "Hm.")
+    assert "".join(text for kind, text in deltas if kind == "text_delta") == "It is so."
+
+
+WRITING = """
+    def dig(depth: int) -> str:
+        "Dig."
+        get_stream_writer()("halfway")
+        return "done"
+    agent = create_agent(model, [dig])
+"""
+
+
+async def test_a_tool_writes_its_progress(
+    agent: Any, provider: FakeProvider, tmp_path: Path
+) -> None:
+    provider.will(calls(("dig", {"depth": 2})), answer("Dug."))
+
+    async with (
+        serving(tmp_path, configured({"target": agent(WRITING)})) as served,
+        served.ask() as response,
+    ):
+        await response.json()
+        events = await events_of(served, response.headers["x-opensoul-run-id"])
+
+    tools = [event["type"] for event in events if event["type"].startswith("tool_")]
+    assert tools == ["tool_started", "tool_progress", "tool_finished"]
+
+
 REVIEWED = """
     from langchain.agents.middleware import HumanInTheLoopMiddleware
     agent = create_agent(
@@ -277,6 +335,7 @@ async def test_an_interrupt_waits_for_an_approval_and_goes_on(
         async with served.ask(messages=says(f"{verb} {code}"), user="ada") as response:
             decided = await response.json()
             assert response.status == 200, decided
+            events = await events_of(served, response.headers["x-opensoul-run-id"])
         provider.will(answer("Later."))
         await served.text(messages=says("And then?"), user="ada")
 
@@ -286,6 +345,10 @@ async def test_an_interrupt_waits_for_an_approval_and_goes_on(
     result = provider.requests[1].json["messages"][-1]
     assert result["role"] == "tool"
     assert ("sunny" in result["content"]) == (verb == "approve")
+    started = [event["name"] for event in events if event["type"] == "tool_started"]
+    assert started.count(tool) == (2 if tool == "travel" else 1)  # Its code begins anew.
+    results = [event["text"] for event in events if event["type"] == "tool_finished"]
+    assert ("sunny in Paris" in results) == (verb == "approve")
     later = [message["role"] for message in provider.requests[2].json["messages"]]
     assert later == ["user", "assistant", "tool", "assistant", "user"]
 

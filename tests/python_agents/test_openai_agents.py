@@ -11,10 +11,11 @@ import pytest
 import pytest_asyncio
 
 from opensoul.adapters.python_agents import Status
+from tests.app.serving import serving
 from tests.fakes.behaviours import USAGE, answer, chunk
 from tests.fakes.provider import FakeProvider
 from tests.python_agents.bench import OPENAI_AGENTS, bench, call, calling, says, written
-from tests.python_agents.conftest import Write
+from tests.python_agents.conftest import Write, configured
 from tests.python_agents.test_functions import text_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
@@ -70,6 +71,11 @@ TRACED = """
         def shutdown(self): pass
         def force_flush(self): pass
     add_trace_processor(Recorder())
+"""
+BY_NAME = """
+    from agents import Agent, set_default_openai_api
+    set_default_openai_api("chat_completions")
+    agent = Agent("named", model="m")
 """
 
 
@@ -213,3 +219,17 @@ async def test_nothing_is_traced(write: Write, tmp_path: Path, provider: FakePro
     async with bench(tmp_path, module, provider) as agent:
         await agent.whole()
         assert sys.modules[module].traced == []
+
+
+async def test_agents_of_two_packages_name_their_models(
+    write: Write, tmp_path: Path, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", provider.base_url)
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    targets = [{"target": f"{write(BY_NAME)}:agent"} for _ in range(2)]
+
+    async with serving(tmp_path, configured(*targets)) as served:
+        models = ("opensoul/main", "opensoul/a1")
+        texts = [await served.text(model=model) for model in (*models, *models)]
+
+    assert texts == ["Hello there"] * 4

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
@@ -102,37 +102,61 @@ class InlineHost:
             await self._thread.close()
 
 
+_Package = tuple[str, str]
+"""A directory, and the name of the package in it."""
+
+
 class Threads:
     """A thread with an event loop for each package with agents. The clients that agents open belong
     to the loop on which they are first used, and are often shared by the agents of a package, so
-    that it has one loop while the Gateway runs; only when code has blocked that loop do later runs
-    get another."""
+    that it has one loop while the Gateway runs. While code blocks that loop, runs get another."""
 
     def __init__(self) -> None:
-        self._current: dict[tuple[str, str], AgentThread] = {}
+        self._current: dict[_Package, AgentThread] = {}
+        self._spare: dict[_Package, AgentThread] = {}
         self._blocked: list[AgentThread] = []
 
     def of(self, target: PythonTarget) -> AgentThread:
         key = _package(target)
         if key not in self._current:
-            self._current[key] = AgentThread(f"agents of {key[1]}")
+            spare = self._spare.pop(key, None)
+            self._current[key] = spare or AgentThread(f"agents of {key[1]}")
         return self._current[key]
 
     def replace(self, target: PythonTarget, thread: AgentThread) -> None:
-        """Give later runs another thread: the code of some run blocks this one."""
+        """Give runs another thread, until the loop of this one is no longer blocked."""
         key = _package(target)
-        if self._current.get(key) is thread:
-            del self._current[key]
-            self._blocked.append(thread)
+        if self._current.get(key) is not thread:
+            return
+        del self._current[key]
+        self._blocked.append(thread)
+        here = asyncio.get_running_loop()
+
+        def released() -> None:  # Called on the loop that was blocked.
+            with suppress(RuntimeError):  # The Gateway has ended.
+                here.call_soon_threadsafe(self._restore, key, thread)
+
+        thread.loop.call_soon_threadsafe(released)
+
+    def _restore(self, key: _Package, thread: AgentThread) -> None:
+        if thread not in self._blocked:
+            return
+        self._blocked.remove(thread)
+        if (substitute := self._current.get(key)) is not None:
+            if key in self._spare:
+                self._blocked.append(self._spare[key])
+            self._spare[key] = substitute
+        self._current[key] = thread
 
     async def close(self) -> None:
-        threads = [*self._blocked, *self._current.values()]
+        threads = [*self._blocked, *self._current.values(), *self._spare.values()]
         self._blocked.clear()
         self._current.clear()
+        self._spare.clear()
         await asyncio.gather(*(thread.close() for thread in threads))
 
 
-def _package(target: PythonTarget) -> tuple[str, str]:
+def _package(target: PythonTarget) -> _Package:
     return target.path, target.target.partition(":")[0].partition(".")[0]
 
 
@@ -167,7 +191,7 @@ class ThreadHost:
 
     def _replace(self, run: AgentRun, thread: AgentThread) -> None:
         logger.error(
-            "the code of an agent blocks its event loop; later runs get another thread",
+            "the code of an agent blocks its event loop; runs get another thread meanwhile",
             extra={"agent": run.agent_id, "run": run.run_id, "target": self._target.target},
         )
         self._threads.replace(self._target, thread)

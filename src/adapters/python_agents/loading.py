@@ -22,7 +22,6 @@ _EXTRAS = {
     "langchain": "langgraph",
     "langgraph": "langgraph",
     "pydantic_ai": "pydantic-ai",
-    "strands": "strands",
 }
 """The extras that install the packages of frameworks."""
 _PATIENCE = 2.0

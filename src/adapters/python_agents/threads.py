@@ -8,6 +8,9 @@ import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing, suppress
+from contextvars import copy_context
+from functools import partial
+from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
 from .errors import UserCodeExited
@@ -161,6 +164,67 @@ class Pump(Generic[T]):
         if len(batches) == 1:
             return batches[0]
         return [item for batch in batches for item in batch]
+
+
+class CallThread:
+    """A thread for code that is not asynchronous, one call after another. The end of the process
+    does not wait for it, because such code may never return."""
+
+    def __init__(self, name: str) -> None:
+        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        threading.Thread(target=self._serve, name=name, daemon=True).start()
+
+    async def call(self, function: Callable[..., T], *args: Any) -> T:
+        """The result of the function, called in the context of the caller. Raises what it raises,
+        and UserCodeExited for a StopIteration, which no coroutine may raise."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        context = copy_context()
+
+        def job() -> None:
+            try:
+                settle = partial(_succeed, future, context.run(function, *args))
+            except StopIteration as error:
+                exited = UserCodeExited("The code of the agent raised StopIteration.")
+                exited.__cause__ = error
+                settle = partial(_fail, future, exited)
+            except BaseException as error:
+                settle = partial(_fail, future, error)
+            with suppress(RuntimeError):  # The loop is closed.
+                loop.call_soon_threadsafe(settle)
+
+        self._jobs.put(job)
+        return await future
+
+    def post(self, function: Callable[[], object]) -> None:
+        """Call the function once the thread has time. What it raises is logged."""
+
+        def job() -> None:
+            try:
+                function()
+            except Exception:
+                logger.exception("the code of an agent failed while it was closed")
+
+        self._jobs.put(job)
+
+    def close(self) -> None:
+        """End the thread after the calls that wait."""
+        self._jobs.put(None)
+
+    def _serve(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job()
+            del job  # It holds the arguments.
+
+
+def _succeed(future: asyncio.Future[T], result: T) -> None:
+    if not future.done():
+        future.set_result(result)
+
+
+def _fail(future: asyncio.Future[T], error: BaseException) -> None:
+    if not future.done():
+        future.set_exception(error)
 
 
 class AgentThread:

@@ -14,10 +14,9 @@ from ....domain.errors import AgentFailed
 from ....domain.messages import Image, Message, Part, Reasoning, Role, Text, ToolCall
 from ....domain.models import ReasoningDelta, StopReason, TextDelta, Usage
 from ....domain.runs import Answered, ClientCalls, ToolFinished, ToolStarted
-from ....domain.sessions import estimate, estimate_all
 from ....domain.tools import ToolSpec
 from ..runs import AgentEvent, AgentEvents, AgentRun, ApprovalsAsked, Resumption
-from .answers import handing_out
+from .answers import counted, handing_out
 
 _REQUEST = "function_approval_request"
 _PARAMS = {
@@ -84,6 +83,9 @@ def _options(run: AgentRun) -> dict[str, object] | None:
     }
     if run.instructions:
         options["instructions"] = run.instructions
+    if run.tool_choice:
+        named = {} if run.tool_choice == "required" else {"required_function_name": run.tool_choice}
+        options["tool_choice"] = {"mode": "required", **named}
     return options or None
 
 
@@ -275,8 +277,7 @@ class _Reader:
                 "requests": [request.to_dict() for request in requests],
                 "messages": [message.to_dict() for message in response.messages],
             }
-            told: list[AgentEvent] = [] if usage is None else [usage]
-            return [*told, ApprovalsAsked(tuple(asked), json.dumps(state))]
+            return [usage, ApprovalsAsked(tuple(asked), json.dumps(state))]
         events = list[AgentEvent]()
         stop = _STOPS.get(str(response.finish_reason), StopReason.STOP)
         if handed:
@@ -285,15 +286,13 @@ class _Reader:
             stop = StopReason.TOOL_CALLS
         elif not messages or messages[-1].role is not Role.ASSISTANT:
             raise AgentFailed(f"The agent `{self._run.agent_id}` ended without an answer.")
-        if usage is None:
-            usage = Usage(estimate_all(self._run.messages), estimate(messages[-1]), estimated=True)
+        usage = counted(usage, self._run, messages)
         model = getattr(response, "model", None) or f"python/{self._run.agent_id}"
         return [*events, Answered(tuple(messages), stop, usage, str(model))]
 
 
-def _usage(details: Any) -> Usage | None:
-    if not details:
-        return None
+def _usage(details: Any) -> Usage:
+    details = details or {}
     return Usage(
         details.get("input_token_count") or 0,
         details.get("output_token_count") or 0,

@@ -16,11 +16,10 @@ from typing import Any
 from ....domain.errors import AgentFailed
 from ....domain.messages import Image, Message, Part, Reasoning, Role, Text, ToolCall
 from ....domain.models import ReasoningDelta, StopReason, TextDelta, Usage
-from ....domain.runs import Answered, ClientCalls, ToolFinished, ToolStarted
-from ....domain.sessions import estimate, estimate_all
+from ....domain.runs import Answered, ClientCalls, ToolFinished, ToolStarted, answer_format
 from ....domain.tools import ToolSpec
 from ..runs import AgentEvent, AgentEvents, AgentRun, ApprovalsAsked, Resumption
-from .answers import ending_with, handing_out, text_of
+from .answers import counted, ending_with, handing_out, text_of
 
 _MOST_CALLS = 200
 """Tool calls of a run, where the agent has no limit of its own."""
@@ -94,6 +93,8 @@ def _copied(target: Any, run: AgentRun) -> Any:
         for name, value in params.items():
             if hasattr(agent.model, name):
                 setattr(agent.model, name, value)
+    if answer_format(run.params) is not None and agent.output_schema is None:
+        agent.output_schema = run.params["response_format"]
     if run.tools:
         if agent.tools is not None and not isinstance(agent.tools, list):
             raise AgentFailed(
@@ -214,7 +215,6 @@ class _Reader:
     def ending(self, output: Any) -> list[AgentEvent]:
         """The last events. Raises AgentFailed where the run waits for anything but a decision or
         the client."""
-        usage = _usage(output.metrics)
         waiting = [r.tool_execution for r in output.requirements or () if not r.is_resolved()]
         theirs = {tool.name for tool in self._run.tools}
         handed, asked = [], []
@@ -243,8 +243,7 @@ class _Reader:
             messages = ending_with(text_of(output.content), messages)
         if not messages or messages[-1].role is not Role.ASSISTANT:
             raise AgentFailed(f"The agent `{self._run.agent_id}` ended without an answer.")
-        if usage is None:
-            usage = Usage(estimate_all(self._run.messages), estimate(messages[-1]), estimated=True)
+        usage = counted(_usage(output.metrics), self._run, messages)
         model = "/".join(filter(None, (output.model_provider, output.model)))
         return [*events, Answered(tuple(messages), stop, usage, model)]
 
@@ -256,9 +255,9 @@ class _Reader:
         return [_from(m) for m in new if m.role in ("assistant", "tool") and not m.from_history]
 
 
-def _usage(metrics: Any) -> Usage | None:
-    if metrics is None or not metrics.total_tokens:
-        return None
+def _usage(metrics: Any) -> Usage:
+    if metrics is None:
+        return Usage(0, 0)
     return Usage(
         metrics.input_tokens,
         metrics.output_tokens,

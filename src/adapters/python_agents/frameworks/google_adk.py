@@ -16,12 +16,11 @@ from typing import Any
 from ....domain.errors import AgentFailed
 from ....domain.messages import Image, Message, Part, Reasoning, Role, Text, ToolCall
 from ....domain.models import ReasoningDelta, StopReason, TextDelta, Usage
-from ....domain.runs import Answered, ClientCalls, ToolFinished, ToolStarted
-from ....domain.sessions import estimate, estimate_all
+from ....domain.runs import Answered, ClientCalls, ToolFinished, ToolStarted, answer_format
 from ....domain.tools import ToolSpec
 from ..recognition import type_names
 from ..runs import AgentEvent, AgentEvents, AgentRun, ApprovalsAsked, Resumption
-from .answers import ending_with, handing_out, text_of
+from .answers import counted, ending_with, handing_out, text_of
 
 _APP = "google.adk.apps.app.App"
 _RUNNER = "google.adk.runners.Runner"
@@ -432,11 +431,19 @@ class _Reader:
             stop = StopReason.TOOL_CALLS
         elif messages[-1].role is Role.TOOL:  # Its agent does not summarise it.
             messages.append(Message(Role.ASSISTANT, messages[-1].parts))
-        usage = self._plugin.usage
-        if not self._plugin.is_metered:
-            usage = Usage(estimate_all(self._run.messages), estimate(messages[-1]), estimated=True)
+        usage = counted(self._plugin.usage, self._run, messages)
         model = self._plugin.model or f"python/{self._run.agent_id}"
         return [*events, Answered(tuple(messages), stop, usage, model)]
+
+
+def _required(choice: str) -> Any:
+    from google.genai import types
+
+    calling = types.FunctionCallingConfig(
+        mode=types.FunctionCallingConfigMode.ANY,
+        allowed_function_names=None if choice == "required" else [choice],
+    )
+    return types.ToolConfig(function_calling_config=calling)
 
 
 def _is_internal(of: Any) -> bool:
@@ -481,7 +488,6 @@ def _plugin_class() -> Any:
             self._tools: dict[str, Mapping[str, Any]] = {}
             self.client_names: set[str] = set()
             self.usage = Usage(0, 0)
-            self.is_metered = False
             self.model = ""
 
         def may_ask(self, author: str, name: str) -> bool:
@@ -497,6 +503,11 @@ def _plugin_class() -> Any:
             for name, field in _PARAMS.items():
                 if run.params.get(name) is not None:
                     setattr(config, field, run.params[name])
+            if (form := answer_format(run.params)) and config.response_schema is None:
+                config.response_mime_type = "application/json"
+                config.response_schema = None if form.schema is None else dict(form.schema)
+            if run.tool_choice and not self.model:  # Of the first call.
+                config.tool_config = _required(run.tool_choice)
             stop = run.params.get("stop")
             if stop:
                 config.stop_sequences = [stop] if isinstance(stop, str) else stop
@@ -516,7 +527,6 @@ def _plugin_class() -> Any:
             found = llm_response.usage_metadata
             if found is None:
                 return
-            self.is_metered = True
             prompt = (found.prompt_token_count or 0) + (found.tool_use_prompt_token_count or 0)
             answered = (found.candidates_token_count or 0) + (found.thoughts_token_count or 0)
             total = found.total_token_count

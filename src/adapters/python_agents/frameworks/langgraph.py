@@ -29,7 +29,7 @@ from ....domain.sessions import estimate, estimate_all
 from ..errors import TargetInvalid
 from ..recognition import type_names
 from ..runs import AgentEvent, AgentEvents, AgentRun, ApprovalsAsked, Resumption
-from .answers import ending_with, handing_out, text_of
+from .answers import counted, ending_with, handing_out, text_of
 
 _GRAPH = "langgraph.pregel.main.Pregel"
 _BUILDER = "langgraph.graph.state.StateGraph"
@@ -542,9 +542,7 @@ class _Reader:
                 f"The graph of the agent `{self._run.agent_id}` ended without a message of its "
                 "model in `messages`."
             )
-        usage = self.meter.usage
-        if not self.meter.calls:
-            usage = Usage(estimate_all(self._run.messages), estimate(messages[-1]), estimated=True)
+        usage = counted(self.meter.usage, self._run, messages)
         model = self.meter.model or f"python/{self._run.agent_id}"
         return [*events, Answered(tuple(messages), stop, usage, model)]
 
@@ -614,7 +612,6 @@ def _meter_class() -> Any:
 
         def __init__(self) -> None:
             self.usage = Usage(0, 0)
-            self.calls = 0
             self.model = ""
             self.finish_reason = ""
             self._inputs: dict[object, list[Any]] = {}
@@ -629,7 +626,6 @@ def _meter_class() -> Any:
             message = getattr(response.generations[0][0], "message", None)
             if message is None:
                 return
-            self.calls += 1
             about = message.response_metadata
             provider, model = about.get("model_provider"), about.get("model_name")
             self.model = "/".join(filter(None, (provider, model))) or self.model

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 from collections.abc import AsyncGenerator, Iterable, Mapping, Set
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from ....domain.errors import AgentFailed, FailureKind, InvalidRequest, ModelFailed
 from ....domain.messages import Image, Message, Reasoning, Role, Text, ToolCall
@@ -26,12 +29,14 @@ if TYPE_CHECKING:
     from agents import (
         Agent,
         AgentOutputSchemaBase,
+        ModelProvider,
         ModelSettings,
         RunContextWrapper,
         RunState,
         Session,
     )
     from agents.run import CallModelData, CallModelInputFilter, ModelInputData
+    from openai import AsyncOpenAI
 
 _MOST_TURNS = 50
 """Model calls of one run."""
@@ -49,6 +54,8 @@ _SETTINGS = {
 _OF_CHAT = ("stop", "seed", "logit_bias", "service_tier")
 """Parameters that only models behind chat completions accept."""
 _REASONING = ("response.reasoning_text.delta", "response.reasoning_summary_text.delta")
+
+_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncOpenAI] = WeakKeyDictionary()
 
 
 class OpenAiAgents:
@@ -124,6 +131,7 @@ async def _events(agent: Agent[Any], run: AgentRun) -> AsyncGenerator[list[Agent
         session=_session(agent, run),
         run_config=RunConfig(
             tracing_disabled=True,
+            model_provider=_models(),
             model_settings=_settings(agent, run),
             call_model_input_filter=_instructing(run.instructions),
         ),
@@ -303,6 +311,23 @@ def _session(agent: Agent[Any], run: AgentRun) -> Session | None:
         )
     session: Session = make(run.session_key)
     return session
+
+
+def _models() -> ModelProvider:
+    """The models that agents name. The SDK calls them with one HTTP client for the process, which
+    works on one event loop only: here, each loop has its own."""
+    from agents import MultiProvider
+    from agents.models import _openai_shared
+    from openai import AsyncOpenAI
+
+    key = _openai_shared.get_default_openai_key() or os.environ.get("OPENAI_API_KEY")
+    if key is None or _openai_shared.get_default_openai_client() is not None:
+        return MultiProvider()
+    loop = asyncio.get_running_loop()
+    client = _clients.get(loop)
+    if client is None or client.api_key != key:
+        client = _clients[loop] = AsyncOpenAI(api_key=key)
+    return MultiProvider(openai_client=client)
 
 
 def _instructing(more: str) -> CallModelInputFilter | None:

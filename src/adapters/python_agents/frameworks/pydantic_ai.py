@@ -106,9 +106,9 @@ async def _events(agent: Any, run: AgentRun) -> AsyncGenerator[list[AgentEvent]]
     from pydantic_ai.toolsets import ExternalToolset
 
     history = _model_messages(run.messages)
-    given = len(history)
+    earlier: list[ModelMessage] = []
     if run.resumption is not None:
-        history += ModelMessagesTypeAdapter.validate_json(run.resumption.state)
+        earlier = ModelMessagesTypeAdapter.validate_json(run.resumption.state)
     decisions = {} if run.resumption is None else run.resumption.decisions
     waiting: set[str] = set()  # The names of tools whose calls wait for others.
     held: dict[str, ToolStarted] = {}
@@ -122,7 +122,7 @@ async def _events(agent: Any, run: AgentRun) -> AsyncGenerator[list[AgentEvent]]
     result: AgentRunResult[Any] | None = None
     async with agent.run_stream_events(
         # The last message of the history is the prompt.
-        message_history=history,
+        message_history=[*history, *earlier],
         deferred_tool_results=_decided(run),
         output_type=_output_type(agent, run),
         toolsets=[ExternalToolset(_definitions(run))] if run.tools else None,
@@ -162,7 +162,7 @@ async def _events(agent: Any, run: AgentRun) -> AsyncGenerator[list[AgentEvent]]
                     result = event.result
     if result is None:
         raise AgentFailed(f"The agent `{run.agent_id}` ended without a result.")
-    new = result.all_messages()[given:]
+    new = [*earlier, *result.new_messages()]
     if isinstance(output := result.output, DeferredToolRequests):
         yield _deferred(output, result, new, run)
         return
