@@ -9,7 +9,9 @@ import pytest
 
 from opensoul.adapters.python_agents import GROUP, PLAIN
 from opensoul.app.plugins import installed
-from tests.app.serving import Served, serving
+from tests.app.serving import Served, config, serving
+from tests.fakes.behaviours import answer
+from tests.fakes.provider import FakeProvider
 from tests.python_agents.conftest import configured
 
 from .command import Home
@@ -121,6 +123,32 @@ async def test_the_function_knows_the_conversation(home: Home, tmp_path: Path) -
 
     assert first == "You said: hello\n"
     assert second == "You said: again\nBefore that you said: hello\n"
+
+
+@pytest.mark.parametrize(
+    ("framework", "module"), [("pydantic-ai", "pydantic_ai"), ("openai-agents", "agents")]
+)
+async def test_the_agent_of_a_framework_calls_the_gateways_model_and_its_tool(
+    home: Home, tmp_path: Path, framework: str, module: str
+) -> None:
+    pytest.importorskip(module)
+    home.opensoul("agents", "new", "clock-desk", "--framework", framework)
+    runner = {"target": "clock_desk:agent", "path": str(home.path), "isolation": "process"}
+    call = {"name": "current_time", "arguments": "{}"}
+    calls = [{"index": 0, "id": "c1", "type": "function", "function": call}]
+
+    async with FakeProvider() as provider:
+        provider.will(answer(tool_calls=calls, finish_reason="tool_calls"), answer("It is noon."))
+        content = configured(runner, models=config(provider.base_url)["models"])
+        content["agents"]["defaults"] = {"model": {"primary": "fake/m"}}
+        async with serving(tmp_path, content) as served:
+            text = await asked(served, "What time is it?")
+        first, second = [request.json for request in provider.requests]
+
+    assert text == "It is noon."
+    assert [tool["function"]["name"] for tool in first["tools"]] == ["current_time"]
+    assert second["messages"][-1]["role"] == "tool"
+    assert "+00:00" in str(second["messages"][-1]["content"])
 
 
 async def asked(served: Served, text: str) -> str:

@@ -484,10 +484,11 @@ async def test_what_others_have_made_is_changed_by_administrators_only(
         first = await respond(served)
         body = {"items": [{"role": "user", "content": "x", "id": "msg_x"}]}
         talk = (await call(served, "POST", "/v1/conversations", body))[1]["id"]
+        added = {"items": [{"role": "user", "content": "y"}]}
         requests: list[tuple[str, str, object]] = [
             ("DELETE", f"/v1/responses/{first['id']}", None),
             ("POST", f"/v1/conversations/{talk}", {"metadata": {}}),
-            ("POST", f"/v1/conversations/{talk}/items", body),
+            ("POST", f"/v1/conversations/{talk}/items", added),
             ("DELETE", f"/v1/conversations/{talk}/items/msg_x", None),
             ("DELETE", f"/v1/conversations/{talk}", None),
         ]

@@ -42,7 +42,7 @@ from ...http.context import RequestContext
 from ...http.errors import problem_of
 from ..common import Extras
 from .frames import Frames
-from .items import kept_items, key_of_item
+from .items import kept_items, key_of_item, refuse_repeated
 from .objects import (
     Head,
     answer_items,
@@ -189,6 +189,7 @@ class ResponseState:
             own = {item["id"] for item in again.input}
             before = tuple(takewhile(lambda item: item["id"] not in own, before))
         resolved: dict[str, object] = {str(item["id"]): item for item in before}
+        refuse_repeated(asked.items, resolved.keys())
         unknown = {one: path for one, path in asked.references.items() if one not in resolved}
         if unknown:
             resolved |= await self._resolved(context, unknown)
