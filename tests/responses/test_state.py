@@ -405,7 +405,9 @@ async def test_a_response_that_waits_is_decided_by_the_next_message(
 
         assert second["id"] == first["id"]
         assert office.courier.sent == [ARGUMENTS]
-        assert (await call(office.served, "GET", path))[1]["status"] == "completed"
+        stored = (await call(office.served, "GET", path))[1]
+        assert stored | {"output": second["output"]} == second
+        assert (second["status"], second["previous_response_id"]) == ("completed", None)
         await respond(office.served, "Thanks.", previous_response_id=first["id"])
         assert said(provider.requests[-1])[-2:] == ["It is sent.", "Thanks."]
 

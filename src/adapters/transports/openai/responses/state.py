@@ -248,8 +248,16 @@ class ResponseState:
         # Of a conversation that its client does not keep nothing is stored.
         stores = asked.store and not is_temporary(run.session_key)
         items = kept_items(asked.items, key, prepared.resolved)
+        echo: object = {**prepared.echo, "store": stores}
+        if before == run.id:  # It decides on a call of that response, and gets its answer.
+            try:
+                echo = (await self.responses.find(context.principal, response_id(before))).body[
+                    "echo"
+                ]
+            except UnknownResponse:
+                echo = {**prepared.echo, "store": stores, "previous_response_id": None}
         body: dict[str, object] = {
-            "echo": {**prepared.echo, "store": stores},
+            "echo": echo,
             "reasoning": extras.reasoning,
             "tools": extras.tools,
         }
