@@ -151,6 +151,12 @@ class ConversationLocked(InvalidRequest):
     code = "conversation_locked"
 
 
+class ConversationTooLarge(InvalidRequest):
+    """A conversation, or those of a principal, or all, would take more bytes than they may."""
+
+    code = "conversation_too_large"
+
+
 class NotInBackground(InvalidRequest):
     """Only a response that was begun with `background` can be cancelled."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from .errors import ConversationTooLarge
 from .sessions import SessionKey
 
 Json = Mapping[str, object]
@@ -14,6 +15,8 @@ MAX_STORED_BYTES = 1024**3
 """What all stored responses take at most, in bytes of their requests; the oldest are deleted."""
 MAX_CONVERSATION_ITEMS = 20_000
 """Items of one conversation."""
+CONVERSATION_BYTES = 4096
+"""What a conversation counts besides its items and metadata, so that empty ones are bounded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,44 @@ class Conversation:
     principal_id: str
     created_at: float
     metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationSizes:
+    """Bytes of a conversation, of all conversations of its principal, and of all that are kept:
+    items, metadata, CONVERSATION_BYTES for each, and the responses that are not settled."""
+
+    conversation: int
+    principal: int
+    all: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationBounds:
+    """The most bytes of each of the ConversationSizes."""
+
+    conversation: int = 64 * 1024**2
+    principal: int = 512 * 1024**2
+    all: int = 4 * 1024**3
+
+    def check(self, sizes: ConversationSizes, param: str | None) -> None:
+        """Raises ConversationTooLarge, which names the limit; `param` is the field at fault."""
+        for size, most, subject, remedy in (
+            (
+                *(sizes.conversation, self.conversation, "A conversation has"),
+                "Begin another one, or delete items.",
+            ),
+            (
+                *(sizes.principal, self.principal, "All conversations of a credential have"),
+                "Delete conversations, or items of them.",
+            ),
+            (
+                *(sizes.all, self.all, "All conversations of the Gateway together have"),
+                "Its operator can delete conversations.",
+            ),
+        ):
+            if size > most:
+                raise ConversationTooLarge(f"{subject} at most {most} bytes. {remedy}", param=param)
 
 
 @dataclass(frozen=True, slots=True)

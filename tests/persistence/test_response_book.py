@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,18 @@ from typing import Any
 import pytest
 
 from opensoul.adapters.persistence.memory import MemoryResponses
+from opensoul.adapters.persistence.sqlite.schema import MIGRATIONS
 from opensoul.adapters.persistence.sqlite.sessions import SqliteResponses, SqliteStore
+from opensoul.domain.errors import ConversationTooLarge
 from opensoul.domain.ports import ResponseBook
-from opensoul.domain.responses import Conversation, ItemQuery, Json, StoredResponse
+from opensoul.domain.responses import (
+    CONVERSATION_BYTES,
+    Conversation,
+    ConversationBounds,
+    ItemQuery,
+    Json,
+    StoredResponse,
+)
 from opensoul.domain.sessions import SessionKey
 
 BOOKS: dict[str, Callable[[SqliteStore], ResponseBook]] = {
@@ -220,4 +231,106 @@ async def test_what_is_kept_outlives_the_process(tmp_path: Path) -> None:
 
     assert await book.find("resp_a") == response("a")
     assert await book.item("conv_1", "a") == items("a")[0]
+    await again.close()
+
+
+async def sizes(book: ResponseBook, name: str = "conv_1") -> tuple[int, int, int]:
+    """Of the conversation, of its principal and of all."""
+    found = await book.sizes(name)
+    assert found is not None
+    assert found.conversation >= CONVERSATION_BYTES
+    return found.conversation, found.principal, found.all
+
+
+async def test_sizes_follow_every_change(book: ResponseBook) -> None:
+    await book.begin(TALK, ())
+    empty = await sizes(book)
+    assert empty == (empty[0],) * 3
+
+    await book.add("conv_1", items("a", "b"))
+    await book.add("conv_1", items("a"))
+    two = await sizes(book)
+    assert two[0] - empty[0] == 2 * len('{"id":"a","type":"message"}')
+
+    await book.set_metadata("conv_1", {"topic": "demonstration"})
+    assert (await sizes(book))[0] - two[0] == len("nstration")
+    await book.set_metadata("conv_1", TALK.metadata)
+    await book.remove("conv_1", "a")
+    await book.remove("conv_1", "b")
+    assert await sizes(book) == empty
+    assert await book.sizes("conv_2") is None
+
+
+async def test_sizes_are_of_a_principal_and_of_all(book: ResponseBook) -> None:
+    await book.begin(TALK, items("a"))
+    one = (await sizes(book))[0]
+    await book.begin(replace(TALK, id="conv_2"), items("a"))
+    await book.begin(replace(TALK, id="conv_3", principal_id="bob"), items("a"))
+
+    assert await sizes(book) == (one, 2 * one, 3 * one)
+
+    await book.end("conv_2")
+    assert await sizes(book) == (one, one, 2 * one)
+
+
+async def test_a_response_that_is_not_settled_counts(book: ResponseBook) -> None:
+    await book.begin(TALK, ())
+    empty = await sizes(book)
+    await book.put(response("a", conversation="conv_1", settled=False, body={"x": "y" * 1000}))
+
+    grown = await sizes(book)
+    assert grown == (grown[0],) * 3
+    assert grown[0] > empty[0] + 1000
+    await book.add("conv_1", (), settles="resp_a")
+    assert await sizes(book) == empty
+
+
+def bounds(size: int, which: str) -> ConversationBounds:
+    """Bounds of which one alone can be broken."""
+    return replace(ConversationBounds(PLENTY, PLENTY, PLENTY), **{which: size})
+
+
+@pytest.mark.parametrize("which", ["conversation", "principal", "all"])
+async def test_nothing_is_kept_beyond_a_limit(book: ResponseBook, which: str) -> None:
+    await book.begin(TALK, items("a"))
+    before = await sizes(book)
+    limit = bounds(before[0], which)
+
+    with pytest.raises(ConversationTooLarge, match=f"at most {before[0]} bytes") as caught:
+        await book.add("conv_1", items("b"), bounds=limit)
+    assert caught.value.param == "items"
+    with pytest.raises(ConversationTooLarge):
+        await book.set_metadata("conv_1", {"topic": "demonstration"}, bounds=limit)
+    big = [{"id": "a", "text": "x" * before[0]}]
+    with pytest.raises(ConversationTooLarge):
+        await book.begin(replace(TALK, id="conv_2"), big, bounds=limit)
+
+    assert await book.conversation("conv_1") == TALK
+    assert await book.conversation("conv_2") is None
+    assert await listed(book) == ["a"]
+    assert await sizes(book) == before
+    assert await book.set_metadata("conv_1", TALK.metadata, bounds=limit)
+
+
+async def test_items_of_an_older_file_count(tmp_path: Path) -> None:
+    path = tmp_path / "sessions.sqlite3"
+    store = SqliteStore(path)
+    await store.open()
+    await SqliteResponses(store).begin(TALK, items("a", "b"))
+    expected = await SqliteResponses(store).sizes("conv_1")
+    await store.close()
+    with closing(sqlite3.connect(path)) as connection:
+        for sql in (
+            "DROP TRIGGER item_added",
+            "DROP TRIGGER item_deleted",
+            "DROP INDEX bytes_of_conversations",
+            "ALTER TABLE conversations DROP COLUMN bytes",
+            f"PRAGMA user_version = {len(MIGRATIONS) - 1}",
+        ):
+            connection.execute(sql)
+
+    again = SqliteStore(path)
+    await again.open()
+
+    assert await SqliteResponses(again).sizes("conv_1") == expected
     await again.close()

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dependency_injector import providers
 
+from opensoul.adapters.persistence.memory import MemoryResponses
 from tests.app.keyed import created, provider
 from tests.app.serving import SECRET, Served, serving
 from tests.fakes.behaviours import answer, fail
@@ -385,6 +387,33 @@ async def test_an_item_that_the_conversation_has_is_refused(
     reference = {"type": "item_reference", "id": "msg_one"}
     await respond(served, [reference, message("two")], conversation=id_of(path))
     assert await texts(served, path) == ["one", "two", "Hello!"]
+
+
+async def test_what_exceeds_the_bytes_of_a_conversation_is_refused(
+    tmp_path: Path, provider: FakeProvider
+) -> None:
+    book = MemoryResponses()
+    parts = {"stored_responses": providers.Object(book)}
+    async with serving(tmp_path, content(provider), **parts) as served:
+        path = await begun(served, message("one"))
+        big = {"id": "msg_big", "type": "message", "role": "user", "content": "x" * 64 * 1024**2}
+        await book.add(id_of(path), [big])
+        requests = [(f"{path}/items", {"items": [message("two")]}, "items")]
+        requests.append((path, {"metadata": {"a": "b"}}, "metadata"))
+        requests.append(
+            ("/v1/responses", {"input": "two", "conversation": id_of(path)}, "conversation")
+        )
+        for url, body, param in requests:
+            status, answered = await call(served, "POST", url, body)
+            error = answered["error"]
+            assert (status, error["code"]) == (400, "conversation_too_large")
+            assert "at most 67108864 bytes" in error["message"]
+            assert error["param"] == param
+        assert provider.requests == []
+
+        assert (await call(served, "DELETE", f"{path}/items/msg_big"))[0] == 200
+        await respond(served, "two", conversation=id_of(path))
+        assert await texts(served, path) == ["one", "two", "Hello!"]
 
 
 async def test_the_id_of_an_item_is_a_string(served: Served) -> None:

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from ..responses import Conversation, ItemPage, ItemQuery, Json, StoredResponse
+from ..responses import (
+    Conversation,
+    ConversationBounds,
+    ConversationSizes,
+    ItemPage,
+    ItemQuery,
+    Json,
+    StoredResponse,
+)
 from ..sessions import SessionKey
 
 
@@ -38,16 +46,33 @@ class ResponseBook(Protocol):
         others take at most `max_bytes`; returns how many. None: no bound."""
         ...
 
-    async def begin(self, conversation: Conversation, items: Sequence[Json]) -> None:
-        """Keep a new conversation with its first items, each of which has an `id`."""
+    async def begin(
+        self,
+        conversation: Conversation,
+        items: Sequence[Json],
+        *,
+        bounds: ConversationBounds | None = None,
+    ) -> None:
+        """Keep a new conversation with its first items, each of which has an `id`. Raises
+        ConversationTooLarge where that breaks the bounds; nothing is kept then."""
         ...
 
     async def conversation(self, conversation_id: str) -> Conversation | None:
         """None for an id that is not known (any more)."""
         ...
 
-    async def set_metadata(self, conversation_id: str, metadata: Mapping[str, str]) -> bool:
-        """Replace the metadata. False for an unknown id."""
+    async def sizes(self, conversation_id: str) -> ConversationSizes | None:
+        """None for an id that is not known (any more)."""
+        ...
+
+    async def set_metadata(
+        self,
+        conversation_id: str,
+        metadata: Mapping[str, str],
+        *,
+        bounds: ConversationBounds | None = None,
+    ) -> bool:
+        """Replace the metadata. False for an unknown id. Raises as `begin` does."""
         ...
 
     async def end(self, conversation_id: str) -> bool:
@@ -55,12 +80,18 @@ class ResponseBook(Protocol):
         ...
 
     async def add(
-        self, conversation_id: str, items: Sequence[Json], *, settles: str | None = None
+        self,
+        conversation_id: str,
+        items: Sequence[Json],
+        *,
+        settles: str | None = None,
+        bounds: ConversationBounds | None = None,
     ) -> int:
         """Add items behind the others, all or none; returns how many the conversation has. With the
         id of an unsettled response, that one is settled by the same step, or deleted if it is
         hidden; where it is settled or unknown, nothing is added. An item whose id the conversation
-        has already is left out. An unknown conversation has no items."""
+        has already is left out. An unknown conversation has no items. Raises as
+        `begin` does."""
         ...
 
     async def items(self, conversation_id: str, query: ItemQuery) -> ItemPage | None:

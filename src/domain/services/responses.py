@@ -22,6 +22,7 @@ from ..responses import (
     MAX_CONVERSATION_ITEMS,
     MAX_STORED_BYTES,
     Conversation,
+    ConversationBounds,
     ItemPage,
     ItemQuery,
     Json,
@@ -41,6 +42,7 @@ _PRUNED_AFTER = 100
 """Responses after which the bound of all is looked at, besides from time to time."""
 _AT_ONCE = 500
 """Messages that are read at once."""
+_BOUNDS = ConversationBounds()
 _DELETED = "The response was deleted."
 
 
@@ -57,6 +59,7 @@ class Responses:
         queue: RunQueue,
         clock: Clock,
         new_id: NewId,
+        bounds: ConversationBounds = _BOUNDS,
     ) -> None:
         self._book = book
         self._settings = settings
@@ -64,6 +67,7 @@ class Responses:
         self._queue = queue
         self._clock = clock
         self._new_id = new_id
+        self._bounds = bounds
         self._kept = 0
         self._locked: set[str] = set()
         """Conversations for which a response is being begun."""
@@ -141,11 +145,11 @@ class Responses:
     async def begin(
         self, principal: Principal, items: Sequence[Json], metadata: Mapping[str, str]
     ) -> Conversation:
-        """A new conversation with these items. Raises Forbidden."""
+        """A new conversation with these items. Raises Forbidden, InvalidRequest."""
         require(principal, Action.START_RUN)
         name = f"conv_{self._new_id().replace('-', '')}"
         conversation = Conversation(name, principal.id, self._clock(), dict(metadata))
-        await self._book.begin(conversation, items)
+        await self._book.begin(conversation, items, bounds=self._bounds)
         return conversation
 
     async def conversation(self, principal: Principal, conversation_id: str) -> Conversation:
@@ -166,9 +170,9 @@ class Responses:
     async def set_metadata(
         self, principal: Principal, conversation_id: str, metadata: Mapping[str, str]
     ) -> Conversation:
-        """Raises Forbidden, UnknownConversation."""
+        """Raises Forbidden, UnknownConversation, ConversationTooLarge."""
         await self._own(principal, conversation_id)
-        await self._book.set_metadata(conversation_id, metadata)
+        await self._book.set_metadata(conversation_id, metadata, bounds=self._bounds)
         return await self.conversation(principal, conversation_id)
 
     async def end(self, principal: Principal, conversation_id: str) -> None:
@@ -196,8 +200,15 @@ class Responses:
             item_id = str(item["id"])
             if await self._book.item(conversation_id, item_id) is not None:
                 raise repeated_item(item_id, f"items[{number}].id")
-        await self._book.add(conversation_id, items)
+        await self._book.add(conversation_id, items, bounds=self._bounds)
         return items
+
+    async def check_room(self, conversation_id: str) -> None:
+        """Refuse a response in a conversation that has reached a limit. The one that crosses a
+        limit is completed: how long its answer is, is not known before. Raises
+        ConversationTooLarge."""
+        if (sizes := await self._book.sizes(conversation_id)) is not None:
+            self._bounds.check(sizes, "conversation")
 
     async def items(self, principal: Principal, conversation_id: str, query: ItemQuery) -> ItemPage:
         """Raises Forbidden, UnknownConversation, InvalidRequest."""

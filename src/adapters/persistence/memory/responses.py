@@ -5,15 +5,32 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ....domain.responses import Conversation, ItemPage, ItemQuery, Json, StoredResponse
+from ....domain.responses import (
+    CONVERSATION_BYTES,
+    Conversation,
+    ConversationBounds,
+    ConversationSizes,
+    ItemPage,
+    ItemQuery,
+    Json,
+    StoredResponse,
+)
 from ....domain.sessions import SessionKey
-from ..common import encode_response
+from ..common import encode_json, encode_response
 
 
 @dataclass(slots=True)
 class _Held:
     conversation: Conversation
     items: dict[str, Json] = field(default_factory=dict)
+    item_bytes: int = 0
+
+    @property
+    def bytes(self) -> int:
+        return CONVERSATION_BYTES + _size(self.conversation.metadata) + self.item_bytes
+
+    def of_same_principal(self, other: _Held) -> bool:
+        return self.conversation.principal_id == other.conversation.principal_id
 
 
 class MemoryResponses:
@@ -58,28 +75,84 @@ class MemoryResponses:
             pruned += await self.delete(one.id)
         return pruned
 
-    async def begin(self, conversation: Conversation, items: Sequence[Json]) -> None:
-        self._conversations[conversation.id] = _Held(conversation)
+    async def begin(
+        self,
+        conversation: Conversation,
+        items: Sequence[Json],
+        *,
+        bounds: ConversationBounds | None = None,
+    ) -> None:
+        held = _Held(conversation)
+        self._check(held, items, bounds, "items" if items else None)
+        self._conversations[conversation.id] = held
         await self.add(conversation.id, items)
+
+    async def sizes(self, conversation_id: str) -> ConversationSizes | None:
+        held = self._conversations.get(conversation_id)
+        return None if held is None else self._sizes_with(held)
+
+    def _sizes_with(self, held: _Held) -> ConversationSizes:
+        """The sizes where the conversation is `held`."""
+        conversations = {**self._conversations, held.conversation.id: held}
+        one, of_principal, of_all = held.bytes, 0, 0
+        for other in conversations.values():
+            of_all += other.bytes
+            of_principal += other.bytes if other.of_same_principal(held) else 0
+        for response in self._responses.values():
+            if response.settled:
+                continue
+            size, of = self._sizes[response.id], conversations.get(response.conversation)
+            of_all += size
+            of_principal += size if of is not None and of.of_same_principal(held) else 0
+            one += size if of is held else 0
+        return ConversationSizes(one, of_principal, of_all)
+
+    def _check(
+        self,
+        held: _Held,
+        items: Sequence[Json],
+        bounds: ConversationBounds | None,
+        param: str | None,
+    ) -> None:
+        """Raises ConversationTooLarge where the conversation with these items breaks the bounds."""
+        if bounds is not None:
+            added = sum(_size(item) for item in items if item["id"] not in held.items)
+            grown = replace(held, item_bytes=held.item_bytes + added)
+            bounds.check(self._sizes_with(grown), param)
 
     async def conversation(self, conversation_id: str) -> Conversation | None:
         held = self._conversations.get(conversation_id)
         return None if held is None else held.conversation
 
-    async def set_metadata(self, conversation_id: str, metadata: Mapping[str, str]) -> bool:
+    async def set_metadata(
+        self,
+        conversation_id: str,
+        metadata: Mapping[str, str],
+        *,
+        bounds: ConversationBounds | None = None,
+    ) -> bool:
         held = self._conversations.get(conversation_id)
         if held is None:
             return False
-        held.conversation = replace(held.conversation, metadata=dict(metadata))
+        changed = replace(held, conversation=replace(held.conversation, metadata=dict(metadata)))
+        self._check(changed, (), bounds, "metadata")
+        self._conversations[conversation_id] = changed
         return True
 
     async def end(self, conversation_id: str) -> bool:
         return self._conversations.pop(conversation_id, None) is not None
 
     async def add(
-        self, conversation_id: str, items: Sequence[Json], *, settles: str | None = None
+        self,
+        conversation_id: str,
+        items: Sequence[Json],
+        *,
+        settles: str | None = None,
+        bounds: ConversationBounds | None = None,
     ) -> int:
         held = self._conversations.get(conversation_id)
+        if held is not None:
+            self._check(held, items, bounds, "items")
         if settles is not None:
             response = self._responses.get(settles)
             if response is None or response.settled:
@@ -91,7 +164,9 @@ class MemoryResponses:
         if held is None:
             return 0
         for item in items:
-            held.items.setdefault(str(item["id"]), item)
+            if (item_id := str(item["id"])) not in held.items:
+                held.items[item_id] = item
+                held.item_bytes += _size(item)
         return len(held.items)
 
     async def items(self, conversation_id: str, query: ItemQuery) -> ItemPage | None:
@@ -113,4 +188,11 @@ class MemoryResponses:
 
     async def remove(self, conversation_id: str, item_id: str) -> bool:
         held = self._conversations.get(conversation_id)
-        return held is not None and held.items.pop(item_id, None) is not None
+        if held is None or (item := held.items.pop(item_id, None)) is None:
+            return False
+        held.item_bytes -= _size(item)
+        return True
+
+
+def _size(value: Mapping[str, object]) -> int:
+    return len(encode_json(dict(value)))

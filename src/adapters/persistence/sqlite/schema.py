@@ -185,6 +185,21 @@ MIGRATIONS: Sequence[Migration] = (
     ),
     # Why the answer of a turn ended; empty where it is not known.
     ("ALTER TABLE turns ADD COLUMN stop TEXT NOT NULL DEFAULT ''",),
+    # The bytes of a conversation: metadata, a constant (CONVERSATION_BYTES) and all items. With the
+    # index they are added up without their rows.
+    (
+        "ALTER TABLE conversations ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0",
+        """UPDATE conversations SET bytes = 4096 + length(metadata) + (
+            SELECT coalesce(sum(length(body)), 0) FROM conversation_items
+            WHERE conversation = conversations.id)""",
+        "CREATE INDEX bytes_of_conversations ON conversations (principal_id, bytes)",
+        """CREATE TRIGGER item_added AFTER INSERT ON conversation_items BEGIN
+            UPDATE conversations SET bytes = bytes + length(NEW.body)
+            WHERE id = NEW.conversation; END""",
+        """CREATE TRIGGER item_deleted AFTER DELETE ON conversation_items BEGIN
+            UPDATE conversations SET bytes = bytes - length(OLD.body)
+            WHERE id = OLD.conversation; END""",
+    ),
 )
 
 

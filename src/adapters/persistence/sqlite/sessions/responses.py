@@ -6,7 +6,16 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from .....domain.responses import Conversation, ItemPage, ItemQuery, Json, StoredResponse
+from .....domain.responses import (
+    CONVERSATION_BYTES,
+    Conversation,
+    ConversationBounds,
+    ConversationSizes,
+    ItemPage,
+    ItemQuery,
+    Json,
+    StoredResponse,
+)
 from .....domain.sessions import SessionKey
 from ...common import decode_json, decode_response, encode_json, encode_response
 from ..columns import bounded, column, text
@@ -33,9 +42,24 @@ _AT_ONCE = 100
 _IS_UNSETTLED = "SELECT hidden FROM responses WHERE id = ? AND settled = 0"
 _SETTLE = "UPDATE responses SET settled = 1 WHERE id = ?"
 
-_BEGIN = "INSERT INTO conversations (id, principal_id, created_at, metadata) VALUES (?, ?, ?, ?)"
+_BEGIN = """
+    INSERT INTO conversations (id, principal_id, created_at, metadata, bytes)
+    VALUES (?1, ?2, ?3, ?4, ?5 + length(?4))"""
 _CONVERSATION = "SELECT principal_id, created_at, metadata FROM conversations WHERE id = ?"
-_SET_METADATA = "UPDATE conversations SET metadata = ? WHERE id = ?"
+_SET_METADATA = """
+    UPDATE conversations SET metadata = ?1, bytes = bytes - length(metadata) + length(?1)
+    WHERE id = ?2"""
+_SIZES = """
+    SELECT one.bytes + (
+            SELECT coalesce(sum(length(body)), 0) FROM responses
+            WHERE settled = 0 AND conversation = one.id),
+        (SELECT sum(bytes) FROM conversations WHERE principal_id = one.principal_id) + (
+            SELECT coalesce(sum(length(body)), 0)
+            FROM responses JOIN conversations ON conversations.id = responses.conversation
+            WHERE settled = 0 AND conversations.principal_id = one.principal_id),
+        (SELECT sum(bytes) FROM conversations) + (
+            SELECT coalesce(sum(length(body)), 0) FROM responses WHERE settled = 0)
+    FROM conversations AS one WHERE one.id = ?"""
 _END = "DELETE FROM conversations WHERE id = ?"
 _ADD = """
     INSERT INTO conversation_items (conversation, id, body)
@@ -82,24 +106,55 @@ class SqliteResponses:
             total += pruned
         return total
 
-    async def begin(self, conversation: Conversation, items: Sequence[Json]) -> None:
-        await self._store.write(partial(_begin, conversation=conversation, items=items))
+    async def begin(
+        self,
+        conversation: Conversation,
+        items: Sequence[Json],
+        *,
+        bounds: ConversationBounds | None = None,
+    ) -> None:
+        begin = partial(_begin, conversation=conversation, items=items, bounds=bounds)
+        await self._store.write(begin)
 
     async def conversation(self, conversation_id: str) -> Conversation | None:
         return await self._store.read(partial(_conversation, conversation_id=conversation_id))
 
-    async def set_metadata(self, conversation_id: str, metadata: Mapping[str, str]) -> bool:
-        row = encode_json(dict(metadata)), column(conversation_id)
-        return await self._store.write(partial(_changes, sql=_SET_METADATA, row=row))
+    async def sizes(self, conversation_id: str) -> ConversationSizes | None:
+        return await self._store.read(partial(_sizes, conversation_id=conversation_id))
+
+    async def set_metadata(
+        self,
+        conversation_id: str,
+        metadata: Mapping[str, str],
+        *,
+        bounds: ConversationBounds | None = None,
+    ) -> bool:
+        return await self._store.write(
+            partial(
+                _set_metadata, conversation_id=conversation_id, metadata=metadata, bounds=bounds
+            )
+        )
 
     async def end(self, conversation_id: str) -> bool:
         return await self._store.write(partial(_changes, sql=_END, row=(column(conversation_id),)))
 
     async def add(
-        self, conversation_id: str, items: Sequence[Json], *, settles: str | None = None
+        self,
+        conversation_id: str,
+        items: Sequence[Json],
+        *,
+        settles: str | None = None,
+        bounds: ConversationBounds | None = None,
     ) -> int:
-        add = partial(_add, conversation_id=conversation_id, items=items, settles=settles)
-        return await self._store.write(add)
+        return await self._store.write(
+            partial(
+                _add,
+                conversation_id=conversation_id,
+                items=items,
+                settles=settles,
+                bounds=bounds,
+            )
+        )
 
     async def items(self, conversation_id: str, query: ItemQuery) -> ItemPage | None:
         return await self._store.read(partial(_items, conversation_id=conversation_id, query=query))
@@ -164,16 +219,49 @@ def _prune(connection: sqlite3.Connection, before: float | None, max_bytes: int)
 
 
 def _begin(
-    connection: sqlite3.Connection, conversation: Conversation, items: Sequence[Json]
+    connection: sqlite3.Connection,
+    conversation: Conversation,
+    items: Sequence[Json],
+    bounds: ConversationBounds | None,
 ) -> None:
     row = (
         column(conversation.id),
         column(conversation.principal_id),
         conversation.created_at,
         encode_json(dict(conversation.metadata)),
+        CONVERSATION_BYTES,
     )
     connection.execute(_BEGIN, row)
     _add(connection, conversation.id, items, None)
+    _check(connection, conversation.id, bounds, "items" if items else None)
+
+
+def _sizes(connection: sqlite3.Connection, conversation_id: str) -> ConversationSizes | None:
+    row = connection.execute(_SIZES, (column(conversation_id),)).fetchone()
+    return None if row is None else ConversationSizes(*row)
+
+
+def _check(
+    connection: sqlite3.Connection,
+    conversation_id: str,
+    bounds: ConversationBounds | None,
+    param: str | None,
+) -> None:
+    """Behind a change, which the error undoes. Raises ConversationTooLarge."""
+    if bounds is not None and (sizes := _sizes(connection, conversation_id)) is not None:
+        bounds.check(sizes, param)
+
+
+def _set_metadata(
+    connection: sqlite3.Connection,
+    conversation_id: str,
+    metadata: Mapping[str, str],
+    bounds: ConversationBounds | None,
+) -> bool:
+    row = encode_json(dict(metadata)), column(conversation_id)
+    changed = _changes(connection, _SET_METADATA, row)
+    _check(connection, conversation_id, bounds, "metadata")
+    return changed
 
 
 def _conversation(connection: sqlite3.Connection, conversation_id: str) -> Conversation | None:
@@ -191,6 +279,7 @@ def _add(
     conversation_id: str,
     items: Sequence[Json],
     settles: str | None,
+    bounds: ConversationBounds | None = None,
 ) -> int:
     conversation = column(conversation_id)
     if settles is not None:
@@ -201,6 +290,7 @@ def _add(
             connection.execute(_DELETE if row[0] else _SETTLE, (column(settles),))
     for item in items:
         connection.execute(_ADD, (conversation, column(str(item["id"])), encode_json(dict(item))))
+    _check(connection, conversation_id, bounds, "items")
     return _count(connection, _COUNT_ITEMS, conversation)
 
 

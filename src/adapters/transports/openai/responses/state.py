@@ -208,6 +208,8 @@ class ResponseState:
             # One that waits for an approval adds its items later; this request may decide.
             if record is None or record.status is not RunStatus.WAITING:
                 raise conversation_locked()
+        if again is None:
+            await self.responses.check_room(conversation_id)
         before = await self.responses.all_items(context.principal, conversation_id)
         if again is not None:  # It was asked before its own items were added.
             own = {item["id"] for item in again.input}
