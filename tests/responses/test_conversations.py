@@ -389,6 +389,51 @@ async def test_an_item_that_the_conversation_has_is_refused(
     assert await texts(served, path) == ["one", "two", "Hello!"]
 
 
+def called(call_id: str = "call_1") -> dict[str, Any]:
+    return {"type": "function_call", "call_id": call_id, "name": "weather", "arguments": "{}"}
+
+
+def output(call_id: str = "call_1") -> dict[str, Any]:
+    return {"type": "function_call_output", "call_id": call_id, "output": "sunny"}
+
+
+@pytest.mark.parametrize(
+    ("before", "added", "stray"),
+    [
+        ([], [output()], 0),
+        ([called("call_2")], [message("x"), output()], 1),
+        ([called()], [output(), output()], 1),
+        ([called(), output()], [output()], 0),
+        ([], [output(), called()], 0),
+        ([called()], [output()], None),
+        ([called(), called("call_2")], [output("call_2"), output()], None),
+        ([], [called(), output()], None),
+    ],
+)
+async def test_an_output_needs_its_call(
+    served: Served,
+    provider: FakeProvider,
+    before: list[dict[str, Any]],
+    added: list[dict[str, Any]],
+    stray: int | None,
+) -> None:
+    path = await begun(served, message("one"), *before)
+
+    status, answered = await call(served, "POST", f"{path}/items", {"items": added})
+
+    if stray is None:
+        assert status == 200, answered
+    else:
+        assert (status, answered["error"]["param"]) == (400, f"items[{stray}].call_id")
+        assert len(await texts(served, path)) == 1 + len(before)
+    await respond(served, "two", conversation=id_of(path))
+
+
+async def test_a_conversation_does_not_begin_with_an_output(served: Served) -> None:
+    status, answered = await call(served, "POST", ALL, {"items": [message("one"), output()]})
+    assert (status, answered["error"]["param"]) == (400, "items[1].call_id")
+
+
 async def test_what_exceeds_the_bytes_of_a_conversation_is_refused(
     tmp_path: Path, provider: FakeProvider
 ) -> None:
@@ -398,11 +443,11 @@ async def test_what_exceeds_the_bytes_of_a_conversation_is_refused(
         path = await begun(served, message("one"))
         big = {"id": "msg_big", "type": "message", "role": "user", "content": "x" * 64 * 1024**2}
         await book.add(id_of(path), [big])
-        requests = [(f"{path}/items", {"items": [message("two")]}, "items")]
-        requests.append((path, {"metadata": {"a": "b"}}, "metadata"))
-        requests.append(
-            ("/v1/responses", {"input": "two", "conversation": id_of(path)}, "conversation")
-        )
+        requests: list[tuple[str, dict[str, Any], str]] = [
+            (f"{path}/items", {"items": [message("two")]}, "items"),
+            (path, {"metadata": {"a": "b"}}, "metadata"),
+            ("/v1/responses", {"input": "two", "conversation": id_of(path)}, "conversation"),
+        ]
         for url, body, param in requests:
             status, answered = await call(served, "POST", url, body)
             error = answered["error"]

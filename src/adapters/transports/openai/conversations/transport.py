@@ -110,6 +110,8 @@ class _Endpoint:
         context = current()
         self._state.gateway.check_request(context.principal)
         asked = await _body(context, "items", "metadata")
+        if asked.items:
+            await self._state.check_outputs(context, asked.items)
         conversation = await self._responses.begin(
             context.principal, asked.items or (), asked.metadata or {}
         )
@@ -151,6 +153,7 @@ class _Endpoint:
             raise InvalidRequest("`items` must be a list of 1 to 20 items.", param="items")
         # What was answered before stands before them.
         await self._state.settle(context, conversation_id)
+        await self._state.check_outputs(context, asked.items, conversation_id)
         added = await self._responses.add(context.principal, conversation_id, asked.items)
         return _json(list_object(ItemPage(added)))
 

@@ -20,6 +20,7 @@ from .....domain.errors import (
     UnknownResponse,
     UnknownRun,
 )
+from .....domain.messages import Role
 from .....domain.responses import Json, StoredResponse
 from .....domain.runs import After, EventBatch, OnLeave, RunRecord, RunRequest, RunSpec, RunStatus
 from .....domain.services import (
@@ -30,7 +31,7 @@ from .....domain.services import (
     run_id_of_key,
 )
 from .....domain.services import after as after_response
-from .....domain.sessions import Conversation, is_temporary
+from .....domain.sessions import Conversation, is_temporary, stray_results
 from ...answering import (
     Answer,
     CurrentEvents,
@@ -41,8 +42,10 @@ from ...answering import (
 )
 from ...http.context import RequestContext
 from ...http.errors import problem_of
+from ...http.fields import Ignored
 from ..common import Extras
 from .frames import Frames
+from .input import InputReader
 from .items import kept_items, key_of_item, layers_in, refuse_repeated
 from .objects import (
     Head,
@@ -377,6 +380,25 @@ class ResponseState:
         await self.responses.conversation(context.principal, conversation_id)
         await self._settle(context, conversation_id)
 
+    async def check_outputs(
+        self, context: RequestContext, items: Sequence[Json], conversation_id: str | None = None
+    ) -> None:
+        """Refuse the output of a call that is neither in the conversation nor before it among the
+        items: each response in the conversation would be refused for it. Raises InvalidRequest,
+        UnknownConversation."""
+        if _stray_output((), items) is None:
+            return
+        before: Sequence[Json] = ()
+        if conversation_id is not None:
+            before = await self.responses.all_items(context.principal, conversation_id)
+        place = await off_loop(len(before) * _BYTES_PER_ITEM, partial(_stray_output, before, items))
+        if place is not None:
+            raise InvalidRequest(
+                f"`{place}.call_id`: no function_call before it has this id and waits for an "
+                "output. Add the call first.",
+                param=f"{place}.call_id",
+            )
+
     async def _resolved(
         self, context: RequestContext, references: Mapping[str, str]
     ) -> dict[str, object]:
@@ -426,6 +448,25 @@ def frames_of(response: StoredResponse, *, clock: Callable[[], float]) -> Frames
 def _named_session(context: RequestContext, asked: ResponsesRequest) -> str | None:
     """The session key in the headers or the metadata of a request."""
     return session_key_in(context.headers) or asked.session_key
+
+
+def _stray_output(before: Sequence[Json], items: Sequence[Json]) -> str | None:
+    """The path of the first of the items that is the output of no call before it."""
+    if not any(item["type"] == "function_call_output" for item in items):
+        return None
+    reader = InputReader(Ignored(), [], {})
+    reader.read(before, "previous")
+    reader.read(items, "items")
+    messages, places = reader.messages, reader.places
+    for number, message in enumerate(messages):
+        # An answer behind it would only hide a stray one.
+        if (
+            message.role is Role.TOOL
+            and places[number].startswith("items[")
+            and number in stray_results(messages[: number + 1])
+        ):
+            return places[number]
+    return None
 
 
 async def _read_again(
