@@ -260,6 +260,7 @@ class Harness:
             clock=time.time,
             new_id=new_id,
         )
+        counts = TokenCounts(gateway=self.gateway, native=loop)
         self.transports: tuple[Transport, ...] = (
             openai_chat.transport(self.gateway, self.approvals, GuardedClient()),
             openai_models.transport(self.gateway, started_at=STARTED_AT),
@@ -270,11 +271,16 @@ class Harness:
             anthropic.transport(
                 self.gateway,
                 self.approvals,
-                TokenCounts(gateway=self.gateway, native=loop),
+                counts,
                 GuardedClient(),
             ),
             openai_responses.transport(
-                self.gateway, self.approvals, self.responses, GuardedClient(), clock=time.time
+                self.gateway,
+                self.approvals,
+                self.responses,
+                counts,
+                GuardedClient(),
+                clock=time.time,
             ),
             openai_conversations.transport(self.gateway, self.responses, clock=time.time),
             runs_http.transport(self.gateway),

@@ -115,3 +115,40 @@ async def test_a_conversation_is_begun_used_and_deleted(
     assert (await client.conversations.delete(conversation.id)).deleted
     with pytest.raises(openai.NotFoundError):
         await client.conversations.retrieve(conversation.id)
+
+
+async def test_input_tokens_are_counted(client: AsyncOpenAI, provider: FakeProvider) -> None:
+    short = await client.responses.input_tokens.count(model="opensoul", input="Hi")
+    long = await client.responses.input_tokens.count(
+        model="opensoul", input="Hi", instructions="word " * 400
+    )
+    assert (short.object, short.input_tokens > 0) == ("response.input_tokens", True)
+    assert 300 < long.input_tokens - short.input_tokens < 900
+    assert provider.requests == []
+
+    first = await client.responses.create(model="opensoul", input="word " * 400)
+    after = await client.responses.input_tokens.count(
+        model="opensoul", input="Hi", previous_response_id=first.id
+    )
+    assert 300 < after.input_tokens - short.input_tokens < 900
+    conversation = await client.conversations.create(
+        items=[{"type": "message", "role": "user", "content": "word " * 400}]
+    )
+    within = await client.responses.input_tokens.count(
+        model="opensoul", input="Hi", conversation=conversation.id
+    )
+    assert 300 < within.input_tokens - short.input_tokens < 900
+    items = await client.conversations.items.list(conversation.id)
+    assert len(items.data) == 1
+    assert len(provider.requests) == 1
+
+
+async def test_what_is_not_found_is_not_counted(client: AsyncOpenAI) -> None:
+    with pytest.raises(openai.NotFoundError) as caught:
+        await client.responses.input_tokens.count(
+            model="opensoul", input="Hi", previous_response_id="resp_unknown"
+        )
+    assert caught.value.param == "previous_response_id"
+    with pytest.raises(openai.BadRequestError) as refused:
+        await client.responses.input_tokens.count(model="opensoul", extra_body={"input": 5})
+    assert refused.value.param == "input"

@@ -135,7 +135,7 @@ def transports(
         openai_embeddings.transport(embeddings),
         openai_models.transport(gateway, started_at=clock()),
         anthropic.transport(gateway, approvals, token_counts, web),
-        openai_responses.transport(gateway, approvals, responses, web, clock=clock),
+        openai_responses.transport(gateway, approvals, responses, token_counts, web, clock=clock),
         openai_conversations.transport(gateway, responses, clock=clock),
         runs_http.transport(gateway),
         a2a.transport(gateway, approvals, web),

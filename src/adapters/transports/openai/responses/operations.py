@@ -159,8 +159,7 @@ _HEADERS = {
 }
 
 
-def create() -> Mapping[str, Any]:
-    """`POST /v1/responses`."""
+def _request_body() -> Mapping[str, Any]:
     fields = Fields.model_json_schema(ref_template=SCHEMA_REF)
     include = {"type": ["array", "null"], "items": {"enum": INCLUDABLE}}
     tools = {"tools": TOOLS_SCHEMA, "tool_choice": CHOICE_SCHEMA, "include": include}
@@ -168,11 +167,30 @@ def create() -> Mapping[str, Any]:
         **_object({**fields["properties"], **tools}, input=INPUT_SCHEMA),
         "$defs": fields["$defs"],
     }
+    return {"required": True, "content": json_content(request, **examples.REQUESTS)}
+
+
+def count() -> Mapping[str, Any]:
+    """`POST /v1/responses/input_tokens`."""
+    counted = {"object": {"const": "response.input_tokens"}, "input_tokens": {"type": "integer"}}
+    schema = {"type": "object", "required": list(counted), "properties": counted}
+    example = {"object": "response.input_tokens", "input_tokens": 14}
+    return {
+        "parameters": BINDING_HEADERS,
+        "requestBody": _request_body(),
+        "responses": {
+            "200": {"description": "An estimate.", "content": json_content(schema, tokens=example)}
+        },
+    }
+
+
+def create() -> Mapping[str, Any]:
+    """`POST /v1/responses`."""
     whole = json_content({**_REF, "$defs": {"Response": RESPONSE}}, **examples.ANSWERS)
     streamed = {"schema": STREAM, "examples": {"stream": {"value": examples.STREAM}}}
     return {
         "parameters": [*BINDING_HEADERS, APPROVAL_HEADER, *RESUME_HEADERS, *EXTRA_HEADERS],
-        "requestBody": {"required": True, "content": json_content(request, **examples.REQUESTS)},
+        "requestBody": _request_body(),
         "responses": {
             "200": {
                 "description": "The answer; with `stream`, as server-sent events.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from quart import Response, request
 
@@ -11,8 +12,8 @@ from .....domain.errors import InvalidRequest, ModelFailed
 from .....domain.messages import Message
 from .....domain.ports import WebClient
 from .....domain.responses import StoredResponse
-from .....domain.runs import answer_format
-from .....domain.services import Approvals, Gateway, Responses
+from .....domain.runs import RunRequest, answer_format
+from .....domain.services import Approvals, Gateway, Responses, TokenCounts
 from ...answering import BegunRun, begin_run, collect, ignored_names, streamed, waits_for_approval
 from ...http.bodies import read_object
 from ...http.context import RequestContext, current
@@ -35,13 +36,14 @@ def transport(
     gateway: Gateway,
     approvals: Approvals,
     responses: Responses,
+    counts: TokenCounts,
     web: WebClient,
     *,
     clock: Callable[[], float],
 ) -> Transport:
     """The routes. `clock`: Unix seconds."""
     state = ResponseState(gateway, responses, clock)
-    endpoint = _Endpoint(state, approvals, MediaReader(web))
+    endpoint = _Endpoint(state, approvals, counts, MediaReader(web))
     upgrades = Upgrades(gateway, endpoint)
     return Transport(
         "openai_responses",
@@ -57,6 +59,17 @@ def transport(
                 operation=operations.create,
                 errors=(404, 409, 410, 501, 502, 504),
             ),
+            Route(
+                f"{PATH}/input_tokens",
+                "POST",
+                Scope.WRITE,
+                endpoint.count,
+                "Roughly how many tokens the model of an agent gets of a request.",
+                limits=answer_limits,
+                switch=RESPONSES_SWITCH,
+                operation=operations.count,
+                errors=(404, 409, 502, 504),
+            ),
             compact.route(state),
             *stored.routes(state),
         ),
@@ -69,10 +82,13 @@ def transport(
 class _Endpoint:
     """The view. The settings are read for each request, so that a change is in force at once."""
 
-    def __init__(self, state: ResponseState, approvals: Approvals, media: MediaReader) -> None:
+    def __init__(
+        self, state: ResponseState, approvals: Approvals, counts: TokenCounts, media: MediaReader
+    ) -> None:
         self._state = state
         self._gateway = state.gateway
         self._approvals = approvals
+        self._counts = counts
         self._media = media
 
     async def create(self) -> Response:
@@ -102,6 +118,24 @@ class _Endpoint:
         )
         return _json(whole)
 
+    async def count(self) -> Response:
+        """An estimate for a body that `create` takes. No run begins, and nothing is stored."""
+        context = current()
+        asked = await read_object(request.body, context, read_request)
+        try:
+            async with self._state.prepared(context, asked) as prepared:
+                run_request = await self._run_request(context, prepared)
+            if asked.previous_response_id is not None:
+                before = await self._state.responses.history(
+                    context.principal, asked.previous_response_id
+                )
+                run_request = replace(run_request, messages=(*before, *run_request.messages))
+            tokens = await self._counts.count(context.principal, run_request)
+        except (InvalidRequest, ModelFailed) as error:
+            error.param = param_of(error, asked.places)
+            raise
+        return _json({"object": "response.input_tokens", "input_tokens": tokens})
+
     async def begin(
         self,
         context: RequestContext,
@@ -120,16 +154,20 @@ class _Endpoint:
         """What writes the events of a response."""
         return frames_of(response, clock=self._state.clock)
 
-    async def _begin(
-        self, context: RequestContext, prepared: Prepared, extras: Extras
-    ) -> tuple[BegunRun, StoredResponse]:
+    async def _run_request(self, context: RequestContext, prepared: Prepared) -> RunRequest:
         settings, asked = self._gateway.settings, prepared.asked
         messages: tuple[Message, ...] = asked.messages
         if asked.media:
             messages = await self._media.read(messages, asked.media, settings.chat, context.charge)
         if ignored := ignored_names(asked.ignored, context.headers):
             context.response_headers["x-opensoul-ignored"] = ignored
-        run_request = prepared.run_request(asked.run_request(context.headers, settings, messages))
+        return prepared.run_request(asked.run_request(context.headers, settings, messages))
+
+    async def _begin(
+        self, context: RequestContext, prepared: Prepared, extras: Extras
+    ) -> tuple[BegunRun, StoredResponse]:
+        asked = prepared.asked
+        run_request = await self._run_request(context, prepared)
         # A question for an approval is not in the format that the client requires, and nobody reads
         # that of a response in the background.
         waits = (
