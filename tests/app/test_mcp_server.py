@@ -466,6 +466,19 @@ async def test_an_origin_that_is_listed_is_served(tmp_path: Path, provider: Fake
             assert SESSION in response.headers["access-control-expose-headers"]
 
 
+async def test_the_methods_that_are_allowed_are_the_ones_that_are_answered(
+    served: Served,
+) -> None:
+    session = await opened(served)
+    for method, status, allowed in (
+        ("OPTIONS", 204, "DELETE, GET, POST, OPTIONS"),
+        ("HEAD", 405, "DELETE, GET, POST"),
+        ("PUT", 405, "DELETE, GET, POST"),
+    ):
+        async with served.client.request(method, "/mcp", headers=heads(session)) as response:
+            assert (response.status, response.headers["allow"]) == (status, allowed)
+
+
 async def test_without_a_credential_nothing_is_served(served: Served) -> None:
     for method in ("POST", "GET", "DELETE"):
         async with served.client.request(method, "/mcp", json=INITIALIZE) as response:

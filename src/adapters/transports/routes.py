@@ -88,7 +88,8 @@ class Switch:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One path and method. The path is spelled as in Quart; GET answers HEAD, too.
+    """One path and method. The path is spelled as in Quart; GET answers HEAD, too,
+    unless `head` is false.
 
     `scope`: what a client needs; None: the route is open to everybody. `limits`: fixed, or read
     from the settings in force when a request arrives. `operation`: what the OpenAPI document says
@@ -105,6 +106,12 @@ class Route:
     switch: Switch | None = None
     operation: Callable[[], Mapping[str, Any]] = dict
     errors: Sequence[int] = ()
+    head: bool = True
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods that the route answers."""
+        return (self.method, "HEAD") if self.method == "GET" and self.head else (self.method,)
 
     @property
     def variables(self) -> tuple[tuple[str, str], ...]:
@@ -213,7 +220,7 @@ def _by_rule(routes: Iterable[Route]) -> Mapping[tuple[str, str], Route]:
     """Two methods of one path may need different scopes; HEAD needs what GET needs."""
     table: dict[tuple[str, str], Route] = {}
     for route in routes:
-        for method in (route.method, "HEAD") if route.method == "GET" else (route.method,):
+        for method in route.methods:
             if (route.path, method) in table:
                 raise ValueError(f"two routes answer {method} {route.path}")
             table[route.path, method] = route

@@ -84,14 +84,18 @@ def _build(*_: object, **values: object) -> tuple[str, str]:
 
 def _serve(app: Quart, transport: Transport) -> None:
     for number, route in enumerate(transport.routes):
+        endpoint = f"{transport.name}-{number}"
         app.add_url_rule(
             route.path,
-            f"{transport.name}-{number}",
+            endpoint,
             route.view,
             methods=[route.method],
             # OPTIONS is a method like any other, and no route of ours.
             provide_automatic_options=False,
         )
+        if not route.head:  # The framework lets each GET answer HEAD.
+            for rule in app.url_map.iter_rules(endpoint):
+                rule.methods = set(route.methods)
     if transport.upgrade is None:
         return
     # The rules name no method: with GET, which Quart would put in, plain HTTP would get

@@ -67,6 +67,7 @@ def transport(
                 *("GET", Scope.WRITE, endpoint.answer, stream),
                 operation=of.stream,
                 errors=(400, 404, 406, 409),
+                head=False,  # A stream for each session has no head without it.
             ),
             route(
                 *("DELETE", Scope.WRITE, endpoint.answer, end),
