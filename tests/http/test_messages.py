@@ -295,6 +295,34 @@ async def test_streamed_arguments_have_no_halves_of_surrogate_pairs(
 
 
 @pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ('{"id": 123456789012345678901234567890}', {"id": 123456789012345678901234567890}),
+        ("", {}),
+        (' {"city": "Bern"}\n', {"city": "Bern"}),
+        ('{"id": -18446744073709551617, "x": [1]}', {"id": -18446744073709551617, "x": [1]}),
+        (
+            r'{"id": 18446744073709551617, "city": "\uD83D"}',
+            {"id": 18446744073709551617, "city": "\ufffd"},
+        ),
+        (r'{"path": "C:\\uD83D\\", "tab": "\t"}', {"path": r"C:\uD83D" + "\\", "tab": "\t"}),
+        (r'{"city": "\uD83Dx\uDE00\uD83D\uDE00"}', {"city": "\ufffdx\ufffd😀"}),
+    ],
+)
+async def test_arguments_are_the_same_whole_and_streamed(
+    gateway: Harness, client: Client, arguments: str, expected: object
+) -> None:
+    end = ModelFinished(StopReason.TOOL_CALLS, Usage(9, 4))
+    gateway.model.script = (TextDelta("I look."), ToolCallDelta(0, "c1", "weather", arguments), end)
+    whole = json.loads((await ask(client, tools=[WEATHER])).body)
+    delta = events(await ask(client, tools=[WEATHER], stream=True))[-4]["delta"]
+
+    assert json.loads(delta["partial_json"]) == whole["content"][-1]["input"] == expected
+    assert whole["content"][0] == {"type": "text", "text": "I look."}
+    assert whole["stop_reason"] == "tool_use"
+
+
+@pytest.mark.parametrize(
     "system",
     [
         "Be brief.\n\nBe kind.",

@@ -34,10 +34,13 @@ from ....domain.runs import (
 )
 from ..answering import Answer
 from ..http import Problem
-from ..http.json_text import dumps, loads
+from ..http.json_text import dumps
 from ..openai.common import Extras
 
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_ESCAPE = re.compile(
+    r"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(?P<half>u[dD][89a-fA-F]..)|.)", re.DOTALL
+)
+"""An escape in a JSON text; a pair of surrogates is one."""
 _STOP_REASONS = {
     StopReason.STOP: "end_turn",
     StopReason.LENGTH: "max_tokens",
@@ -72,10 +75,17 @@ def message(head: Head, answer: Answer, extras: Extras) -> bytes:
         content.append({"type": "thinking", "thinking": answer.reasoning, "signature": ""})
     if answer.text:
         content.append({"type": "text", "text": answer.text})
-    content += [{**_tool_use(call), "input": _input(call)} for call in answer.calls]
-    end = _end(answer.finished)
-    usage = usage_object(answer.finished.usage)
-    return dumps({**head.fields, "content": content, **end, "usage": usage})
+    blocks = [dumps(block) for block in content]
+    blocks += [_with(_tool_use(call), "input", _input(call).encode()) for call in answer.calls]
+    end = {**_end(answer.finished), "usage": usage_object(answer.finished.usage)}
+    begin = _with(head.fields, "content", b"[%b]" % b",".join(blocks))
+    return begin[:-1] + b"," + dumps(end)[1:]
+
+
+def _with(fields: Mapping[str, object], name: str, value: bytes) -> bytes:
+    """The JSON text of an object whose last field is `name`, with that JSON text as its value."""
+    others = {key: one for key, one in fields.items() if key != name}
+    return b'%b,"%b":%b}' % (dumps(others)[:-1], name.encode(), value)
 
 
 def _end(finished: Finished) -> dict[str, object]:
@@ -90,9 +100,18 @@ def _tool_use(call: ToolCall) -> dict[str, object]:
     return {"type": "tool_use", "id": call.id, "name": call.name, "input": {}}
 
 
-def _input(call: ToolCall) -> object:
-    """The arguments, which were checked to be an object before the call was handed out."""
-    return loads(call.arguments.encode("utf-8", "surrogatepass"))
+def _input(call: ToolCall) -> str:
+    """The JSON text of the arguments, which were checked to be an object before the call was handed
+    out. It is not read, so that integers keep their digits. Anthropic's library for Python cannot
+    read halves of surrogate pairs: they become U+FFFD."""
+    text = call.arguments
+    if not text.isascii():
+        text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return _ESCAPE.sub(_mended, text) if "\\u" in text else text
+
+
+def _mended(escape: re.Match[str]) -> str:
+    return "\\ufffd" if escape["half"] else escape[0]
 
 
 def usage_object(usage: Usage) -> dict[str, object]:
@@ -230,10 +249,7 @@ class Frames:
         self._close(frames)
         self._begin(_tool_use(call), frames)
         index = self._blocks - 1
-        arguments = call.arguments
-        if _SURROGATE.search(arguments):  # Anthropic's library for Python cannot read a half.
-            arguments = dumps(_input(call)).decode()
-        delta = {"type": "input_json_delta", "partial_json": arguments}
+        delta = {"type": "input_json_delta", "partial_json": _input(call)}
         frames.append(_event("content_block_delta", index=index, delta=delta))
         frames.append(_event("content_block_stop", index=index))
 
