@@ -320,6 +320,36 @@ async def test_secrets_never_show(
         assert error.__context__ is None
 
 
+@pytest.mark.parametrize(
+    ("key", "said", "shown"),
+    [
+        ("x", "The text exceeds x.", "The text exceeds x."),
+        ("abc", "abc is no letter of abcd.", "abc is no letter of abcd."),
+        ("none", "none of nonempty: 'none'", "*** of nonempty: '***'"),
+        ("hunter2", "Key=hunter2, hunter22", "Key=***, hunter22"),
+        ("p.$+w", "p.$+w,xp.$+w", "***,xp.$+w"),
+        ("sk-12345", "asked with xsk-12345x", "asked with x***x"),
+    ],
+)
+async def test_a_short_secret_is_masked_as_a_word_only(
+    provider: FakeProvider, client: OpenAICompletions, key: str, said: str, shown: str
+) -> None:
+    provider.will(fake.fail(400, {"error": {"message": said}}))
+    _, error = await failure(client, call(provider.base_url, key=key))
+
+    assert error.message.endswith(f": {shown}")
+
+
+@pytest.mark.parametrize("value", ["on", "1"])
+async def test_a_short_value_in_the_address_is_not_masked(
+    provider: FakeProvider, client: OpenAICompletions, value: str
+) -> None:
+    provider.will(fake.fail(400, {"error": {"message": f"No connection {value} line 1"}}))
+    _, error = await failure(client, call(f"{provider.base_url}?beta={value}"))
+
+    assert error.message.endswith(f": No connection {value} line 1")
+
+
 async def test_a_long_conversation_is_sent_whole(
     provider: FakeProvider, client: OpenAICompletions
 ) -> None:

@@ -31,8 +31,10 @@ from .protocol import EXCESS_BEFORE_HEAD, MAX_HEAD_BYTES, MAX_INTERIM, EmptyFram
 _MASK = "***"
 _VERSION = re.compile(r"/v\d")
 """The path of a base URL with a version, such as `/v1` or `/v1beta/openai`."""
-_SHORTEST_SECRET_HEADER = 4
-"""Shorter header values ("1", "on") are not masked: they occur in every text."""
+_SHORTEST_SECRET = 4
+"""Shorter keys and values ("1", "on") are not masked: they occur in every text."""
+_SHORTEST_IN_WORDS = 8
+"""Shorter secrets are masked as separate words only: a key such as `none` is a part of others."""
 _FAULTS = (
     (
         re.compile(r"Can not decode content-encoding: .*\((br|zstd)\)"),
@@ -260,7 +262,10 @@ class FailureFactory:
 
     def _mask(self, text: str) -> str:
         for secret in _secrets(self._provider):
-            text = text.replace(secret, _MASK)
+            if len(secret) >= _SHORTEST_IN_WORDS:
+                text = text.replace(secret, _MASK)
+            elif secret in text:
+                text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", _MASK, text)
         return text
 
 
@@ -274,15 +279,14 @@ def _secrets(provider: Provider) -> tuple[str, ...]:
     for _, secret in provider.headers:
         value = secret.reveal()
         found.update(
-            part
-            for part in (value, *value.split())
-            if len(part) >= _SHORTEST_SECRET_HEADER and part.lower() not in ("basic", "bearer")
+            part for part in (value, *value.split()) if part.lower() not in ("basic", "bearer")
         )
     found.update(_in_address(provider.base_url))
     if provider.proxy is not None:
         found.update(_in_address(provider.proxy.reveal()))
     found = {form for secret in found for form in (secret, _in_json(secret), secret.strip())}
-    return tuple(sorted(found - {""}, key=len, reverse=True))
+    long = (secret for secret in found if len(secret) >= _SHORTEST_SECRET)
+    return tuple(sorted(long, key=len, reverse=True))
 
 
 def _in_json(text: str) -> str:
