@@ -37,6 +37,34 @@ async def test_a_call_is_a_streamed_chat_completion(
     }
 
 
+async def test_the_result_of_a_clients_failed_call_begins_with_that(
+    provider: FakeProvider, client: OpenAICompletions
+) -> None:
+    calls = Message(Role.ASSISTANT, (ToolCall("c1", "look", "{}"), ToolCall("c2", "look", "{}")))
+    picture = Image("AAAA", "image/png")
+    messages = (
+        text_message(Role.USER, "one"),
+        calls,
+        Message(Role.TOOL, (Text("3"),), tool_call_id="c1", is_error=True),
+        Message(Role.TOOL, (Text("3"),), tool_call_id="c2"),
+        calls,
+        Message(Role.TOOL, (Text("seen"), picture), tool_call_id="c1", is_error=True),
+        Message(Role.TOOL, (), tool_call_id="c2", is_error=True),
+        calls,
+        Message(Role.TOOL, (Text("Stopped."),), "look", tool_call_id="c1", is_error=True),
+    )
+    await collect(client, call(provider.base_url, *messages))
+    body = (await provider.arrival()).json
+    assert body is not None
+    results = [one["content"] for one in body["messages"] if one["role"] == "tool"]
+    failed, whole, seen, empty, own = results
+
+    assert (failed, whole) == ("[The call failed.]\n3", "3")
+    assert seen.startswith("[The call failed.]\nseen\n[A picture was here.")
+    assert own == "Stopped."
+    assert empty == "[The call failed.]\n"
+
+
 async def test_every_kind_of_message_is_sent_as_openai_has_it(
     provider: FakeProvider, client: OpenAICompletions
 ) -> None:

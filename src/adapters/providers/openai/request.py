@@ -15,6 +15,8 @@ from ..http import FailureFactory, PerMessage, instructed, negotiated
 _TOKEN_LIMITS = ("max_completion_tokens", "max_tokens")
 """Two names of the same limit, the newer one first."""
 _SHOWING = (Role.USER, Role.TOOL)
+_FAILED = "[The call failed.]"
+"""Begins the result of a client's call that failed: the format has no field for that."""
 _NO_IMAGE = Text("[A picture was here. You cannot see it: results of tools are texts here.]")
 
 
@@ -98,6 +100,9 @@ def _check(params: dict[str, object], compat: Compat, failures: FailureFactory) 
 
 def _message(message: Message) -> dict[str, object]:
     content: dict[str, object] = {"role": str(message.role), "content": _content(message)}
+    # The results of the agent's own tools have the tool's name, and their texts say what failed.
+    if message.is_error and message.name is None:
+        content["content"] = f"{_FAILED}\n{content['content']}"
     if message.name is not None:
         content["name"] = message.name
     if message.role is Role.TOOL and message.tool_call_id is not None:

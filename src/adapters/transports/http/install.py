@@ -94,8 +94,8 @@ def _serve(app: Quart, transport: Transport) -> None:
             provide_automatic_options=False,
         )
         if not route.head:  # The framework lets each GET answer HEAD.
-            for rule in app.url_map.iter_rules(endpoint):
-                rule.methods = set(route.methods)
+            for added in app.url_map.iter_rules(endpoint):
+                added.methods = set(route.methods)
     if transport.upgrade is None:
         return
     # The rules name no method: with GET, which Quart would put in, plain HTTP would get
