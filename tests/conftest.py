@@ -10,6 +10,9 @@ from collections.abc import Callable, Generator, Mapping
 import pytest
 
 from tests.examples import register_profiles
+from tests.persistence.postgres_server import postgres_server, postgres_url
+
+__all__ = ["postgres_server", "postgres_url"]
 
 register_profiles()
 

@@ -1,0 +1,9 @@
+"""PostgreSQL: sessions, runs and what else processes on several machines share.
+
+Nothing outside imports this package before the configuration asks for PostgreSQL: the driver is an
+optional dependency.
+"""
+
+from .database import Database
+
+__all__ = ["Database"]
