@@ -9,7 +9,9 @@ from .codec import (
     encode_json,
     encode_settings,
     readable_settings,
+    text,
 )
+from .damage import UNREADABLE, Cells, DamageLog
 from .disk_room import is_short, try_to_write
 from .event_codec import decode_events, encode_events
 from .event_logs import (
@@ -48,7 +50,10 @@ __all__ = [
     "MAX_INTEGER",
     "MOST_AT_ONCE",
     "MOST_BYTES_AT_ONCE",
+    "UNREADABLE",
     "Bounds",
+    "Cells",
+    "DamageLog",
     "ExpiryClock",
     "FailureLog",
     "HeldEvents",
@@ -87,6 +92,7 @@ __all__ = [
     "page_of",
     "readable_settings",
     "size_of",
+    "text",
     "try_to_write",
     "unknown",
     "wake",

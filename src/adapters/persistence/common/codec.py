@@ -118,6 +118,16 @@ def decode_json(data: object, kind: type[_T]) -> _T:
     return value
 
 
+def text(column: str | bytes) -> str:
+    """A text stored as it is, or as bytes: UTF-8 with lone surrogates. Raises Undecodable."""
+    if isinstance(column, str):
+        return column
+    try:
+        return column.decode("utf-8", "surrogatepass")
+    except (AttributeError, UnicodeDecodeError):
+        raise Undecodable("a stored text is not UTF-8") from None
+
+
 def _part(part: Part) -> _Json:
     match part:
         case Text(text=text):

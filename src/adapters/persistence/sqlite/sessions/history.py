@@ -16,9 +16,8 @@ from .....domain.messages import Message
 from .....domain.models import Usage
 from .....domain.ports import Turn
 from .....domain.sessions import KeptMessage, KeptTranscript, SessionKey, Span
-from ...common import Undecodable, decode
-from ..columns import bounded, column, snapshot, text
-from ..damage import Cells, DamageLog
+from ...common import Cells, DamageLog, Undecodable, decode, text
+from ..columns import bounded, column, snapshot
 from .catalog import key_of
 from .transcripts import MOST, find_current, find_named
 
