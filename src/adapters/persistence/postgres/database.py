@@ -19,6 +19,8 @@ T = TypeVar("T")
 Connection = AsyncConnection[tuple[Any, ...]]
 Values = Sequence[object] | Mapping[str, object]
 
+_SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+
 LATER_ATTEMPT = "OS001"
 TURN_STORED = "OS002"
 """The SQLSTATE codes that the functions of the schema raise."""
@@ -114,6 +116,16 @@ class Database:
                 return await work(connection)
 
         return await self.run(in_transaction, repeat=repeat)
+
+    async def snapshot(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """The result of `work`, which only reads: all its statements see the same state."""
+
+        async def in_snapshot(connection: Connection) -> T:
+            async with connection.transaction():
+                await connection.execute(_SNAPSHOT)
+                return await work(connection)
+
+        return await self.run(in_snapshot, repeat=True)
 
     async def rows(
         self, query: str, values: Values = (), *, repeat: bool = True

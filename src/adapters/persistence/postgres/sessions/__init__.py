@@ -1,0 +1,5 @@
+"""Sessions in PostgreSQL."""
+
+from .store import PostgresStore
+
+__all__ = ["PostgresStore"]
