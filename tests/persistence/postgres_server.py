@@ -90,7 +90,7 @@ def private_server(programs: Path) -> Iterator[str]:
         if user is not None:  # PostgreSQL refuses to run as root.
             shutil.chown(folder, user)
         options = ("-U", "opensoul", "-A", "trust", "-E", "UTF8", "--locale=C", "-N")
-        initdb = [programs / "initdb", "-D", folder / "data", *options]
+        initdb: list[str | Path] = [programs / "initdb", "-D", folder / "data", *options]
         subprocess.run(
             initdb, check=True, capture_output=True, cwd=folder, user=user, extra_groups=_groups()
         )

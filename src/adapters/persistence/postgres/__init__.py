@@ -5,5 +5,6 @@ optional dependency.
 """
 
 from .database import Database
+from .keys import PostgresKeys
 
-__all__ = ["Database"]
+__all__ = ["Database", "PostgresKeys"]

@@ -148,7 +148,7 @@ class Database:
         """How many rows one statement without a result has changed, in one trip."""
 
         async def execute(connection: Connection) -> int:
-            return (await connection.execute(query, values)).rowcount  # type: ignore[arg-type]
+            return (await connection.execute(query, values)).rowcount
 
         return await self.run(execute, repeat=repeat)
 
@@ -206,7 +206,7 @@ async def fetch_all(
     connection: Connection, query: str, values: Values = ()
 ) -> list[tuple[Any, ...]]:
     """All rows, in the binary format: bytea is twice as long in the text format."""
-    cursor = await connection.execute(query, values, binary=True)  # type: ignore[arg-type]
+    cursor = await connection.execute(query, values, binary=True)
     return await cursor.fetchall()
 
 
