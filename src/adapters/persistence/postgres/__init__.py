@@ -6,5 +6,6 @@ optional dependency.
 
 from .database import Database
 from .keys import PostgresKeys
+from .limits import PostgresLimits
 
-__all__ = ["Database", "PostgresKeys"]
+__all__ = ["Database", "PostgresKeys", "PostgresLimits"]
