@@ -61,9 +61,16 @@ class DeviceBook(Protocol):
         content that cannot be read, and does not change it."""
         ...
 
-    async def save(self, state: DeviceState) -> None:
+    async def newer(self) -> DeviceState | None:
+        """What another process has saved since this one has loaded or saved; None where nothing
+        was. Raises StoreFailed."""
+        ...
+
+    async def save(self, state: DeviceState) -> bool:
         """Replace the content, all or nothing. Returns when it is durable: it survives
-        `kill -9`. Raises StoreFailed, and then the former content is unchanged."""
+        `kill -9`. Raises StoreFailed, and then the former content is unchanged.
+
+        False, and nothing changes, where another process has saved meanwhile: see `newer`."""
         ...
 
 
