@@ -69,7 +69,7 @@ CREATE FUNCTION append_turn(
     _run_id bytea, _attempt bigint, _at double precision, _model bytea, _one_off boolean,
     _input bigint, _output bigint, _reasoning bigint, _cached bigint, _estimated boolean,
     _history bytea, _through bigint, _exact boolean,
-    _tokens bigint[], _roles text[], _bodies bytea[], _now double precision
+    _stop text, _tokens bigint[], _roles text[], _bodies bytea[], _now double precision
 ) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
     _open bigint;
@@ -124,7 +124,7 @@ BEGIN
     END IF;
     INSERT INTO turns VALUES (
         _place.id, _place.turn_count + 1, _run_id, _at, _model, _input, _output, _reasoning,
-        _cached, _estimated, _place.message_count + 1, cardinality(_bodies));
+        _cached, _estimated, _place.message_count + 1, cardinality(_bodies), _stop);
     INSERT INTO messages
         SELECT _place.id, _place.message_count + position, tokens, role, body
         FROM unnest(_tokens, _roles, _bodies) WITH ORDINALITY
