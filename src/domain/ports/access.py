@@ -89,8 +89,9 @@ class KeyBook(Protocol):
         """The usage of all keys from the day `since` on, in the order of the days."""
         ...
 
-    async def put_usage(self, rows: Sequence[KeyUsage]) -> None:
-        """Replace the rows of these keys and days. Returns when they are durable."""
+    async def add_usage(self, rows: Sequence[KeyUsage]) -> tuple[KeyUsage, ...]:
+        """Add to what the keys have used on these days, of which each is named once. Returns the
+        sums when they are durable: they include what other processes have added."""
         ...
 
     async def close(self) -> None: ...
