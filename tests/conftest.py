@@ -10,9 +10,14 @@ from collections.abc import Callable, Generator, Mapping
 import pytest
 
 from tests.examples import register_profiles
-from tests.persistence.postgres_server import postgres_server, postgres_url
+from tests.persistence.postgres_server import (
+    new_postgres_url,
+    postgres_schema,
+    postgres_server,
+    postgres_url,
+)
 
-__all__ = ["postgres_server", "postgres_url"]
+__all__ = ["new_postgres_url", "postgres_schema", "postgres_server", "postgres_url"]
 
 register_profiles()
 

@@ -48,11 +48,35 @@ def postgres_server() -> Iterator[str]:
         yield cluster.url
 
 
-@pytest.fixture
-def postgres_url(postgres_server: str) -> Iterator[str]:
-    """The address of an empty schema."""
+@pytest.fixture(scope="session")
+def postgres_schema(postgres_server: str) -> Iterator[str]:
+    """The address of a schema that tests use one after the other: the first one migrates it."""
     with new_schema(postgres_server) as url:
         yield url
+
+
+@pytest.fixture
+def postgres_url(postgres_schema: str) -> Iterator[str]:
+    """The address of a schema without rows. Its tables may be there already."""
+    yield postgres_schema
+    delete_rows(postgres_schema)
+
+
+@pytest.fixture
+def new_postgres_url(postgres_server: str) -> Iterator[str]:
+    """The address of a schema in which nothing is. Its migration takes longer than most tests."""
+    with new_schema(postgres_server) as url:
+        yield url
+
+
+def delete_rows(url: str) -> None:
+    """Empty the tables of a schema. With as few rows as tests have, TRUNCATE takes longer."""
+    tables = "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()"
+    with psycopg.connect(url) as connection:
+        connection.execute("SET lock_timeout = '20s'")
+        for (name,) in connection.execute(tables).fetchall():
+            if name != "schema_migrations":
+                connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(name)))
 
 
 @contextmanager

@@ -30,13 +30,13 @@ async def opened(
         await pool.close()
 
 
-async def test_an_empty_database_gets_the_schema(postgres_url: str) -> None:
-    async with opened(postgres_url) as pool:
+async def test_an_empty_database_gets_the_schema(new_postgres_url: str) -> None:
+    async with opened(new_postgres_url) as pool:
         assert await pool.rows("SELECT count(*) FROM sessions") == [(0,)]
 
 
-async def test_processes_that_start_together_migrate_once(postgres_url: str) -> None:
-    pools = [Database(postgres_url, connections=(1, 1)) for _ in range(4)]
+async def test_processes_that_start_together_migrate_once(new_postgres_url: str) -> None:
+    pools = [Database(new_postgres_url, connections=(1, 1)) for _ in range(4)]
     await asyncio.gather(*(pool.open() for pool in pools))
     applied = await pools[0].rows("SELECT number FROM schema_migrations ORDER BY number")
     for pool in pools:
@@ -74,9 +74,9 @@ async def test_a_connection_that_the_server_ended_is_replaced(postgres_url: str)
         assert await asyncio.gather(*(pool.rows("SELECT 1") for _ in range(6))) == [[(1,)]] * 6
 
 
-async def test_a_change_is_made_once_where_its_connection_breaks(postgres_url: str) -> None:
+async def test_a_change_is_made_once_where_its_connection_breaks(new_postgres_url: str) -> None:
     """Before the commit it is made again; the commit itself is not repeated."""
-    async with opened(postgres_url) as pool:
+    async with opened(new_postgres_url) as pool:
         await pool.execute("CREATE TABLE seen (number integer)")
         broken = 0
 
@@ -85,7 +85,7 @@ async def test_a_change_is_made_once_where_its_connection_breaks(postgres_url: s
             await connection.execute("INSERT INTO seen VALUES (1)")
             if not broken:
                 broken = connection.info.backend_pid
-                with psycopg.connect(postgres_url, autocommit=True) as other:
+                with psycopg.connect(new_postgres_url, autocommit=True) as other:
                     other.execute("SELECT pg_terminate_backend(%s)", (broken,))
             await connection.execute("INSERT INTO seen VALUES (2)")
 
