@@ -11,13 +11,13 @@ import pytest
 
 from tests.examples import register_profiles
 from tests.persistence.postgres_server import (
-    new_postgres_url,
-    postgres_schema,
+    emptied_postgres,
     postgres_server,
     postgres_url,
+    shared_postgres,
 )
 
-__all__ = ["new_postgres_url", "postgres_schema", "postgres_server", "postgres_url"]
+__all__ = ["emptied_postgres", "postgres_server", "postgres_url", "shared_postgres"]
 
 register_profiles()
 

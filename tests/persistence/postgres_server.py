@@ -48,25 +48,25 @@ def postgres_server() -> Iterator[str]:
         yield cluster.url
 
 
+@pytest.fixture
+def postgres_url(postgres_server: str) -> Iterator[str]:
+    """The address of an empty schema. Its migration takes longer than most tests."""
+    with new_schema(postgres_server) as url:
+        yield url
+
+
 @pytest.fixture(scope="session")
-def postgres_schema(postgres_server: str) -> Iterator[str]:
+def shared_postgres(postgres_server: str) -> Iterator[str]:
     """The address of a schema that tests use one after the other: the first one migrates it."""
     with new_schema(postgres_server) as url:
         yield url
 
 
 @pytest.fixture
-def postgres_url(postgres_schema: str) -> Iterator[str]:
-    """The address of a schema without rows. Its tables may be there already."""
-    yield postgres_schema
-    delete_rows(postgres_schema)
-
-
-@pytest.fixture
-def new_postgres_url(postgres_server: str) -> Iterator[str]:
-    """The address of a schema in which nothing is. Its migration takes longer than most tests."""
-    with new_schema(postgres_server) as url:
-        yield url
+def emptied_postgres(shared_postgres: str) -> Iterator[str]:
+    """The address of a schema whose tables have no rows, for tests that change rows only."""
+    yield shared_postgres
+    delete_rows(shared_postgres)
 
 
 def delete_rows(url: str) -> None:

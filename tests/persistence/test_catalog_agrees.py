@@ -199,8 +199,8 @@ def test_sqlite_agrees_with_memory() -> None:
     run_state_machine_as_test(SqliteAgrees, settings=_settings(15))
 
 
-def test_postgresql_agrees_with_memory(postgres_schema: str) -> None:
-    machine: Any = partial(PostgresAgrees, postgres_schema)
+def test_postgresql_agrees_with_memory(shared_postgres: str) -> None:
+    machine: Any = partial(PostgresAgrees, shared_postgres)
     run_state_machine_as_test(machine, settings=_settings(5))
 
 

@@ -46,13 +46,13 @@ def test_sqlite_agrees_with_memory(turns: list[Turn], budget: int, keep: int) ->
 @settings(max_examples=examples(15), deadline=None)
 @given(turns=st.lists(TURNS, max_size=12), budget=st.integers(0, 150), keep=st.integers(-1, 14))
 def test_postgresql_agrees_with_memory(
-    postgres_schema: str, turns: list[Turn], budget: int, keep: int
+    shared_postgres: str, turns: list[Turn], budget: int, keep: int
 ) -> None:
     steady = HandClock()
     try:
-        asyncio.run(compare(postgres_store(postgres_schema, steady), steady, turns, budget, keep))
+        asyncio.run(compare(postgres_store(shared_postgres, steady), steady, turns, budget, keep))
     finally:
-        delete_rows(postgres_schema)
+        delete_rows(shared_postgres)
 
 
 async def compare(
