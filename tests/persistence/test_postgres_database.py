@@ -71,7 +71,7 @@ async def test_a_connection_that_the_server_ended_is_replaced(emptied_postgres: 
     ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s"
     async with opened(url, (3, 3)) as pool:
         with psycopg.connect(emptied_postgres, autocommit=True) as other:
-            assert len(other.execute(ended, (name,)).fetchall()) == 3
+            assert len(other.execute(ended, (name,)).fetchall()) >= 3
 
         assert await asyncio.gather(*(pool.rows("SELECT 1") for _ in range(6))) == [[(1,)]] * 6
 
