@@ -10,6 +10,14 @@ from collections.abc import Callable, Generator, Mapping
 import pytest
 
 from tests.examples import register_profiles
+from tests.persistence.postgres_server import (
+    emptied_postgres,
+    postgres_server,
+    postgres_url,
+    shared_postgres,
+)
+
+__all__ = ["emptied_postgres", "postgres_server", "postgres_url", "shared_postgres"]
 
 register_profiles()
 
