@@ -52,6 +52,14 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     logging.getLogger("asyncio").removeFilter(config.stash[_ERRORS])
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests with a server of PostgreSQL start a whole program."""
+    for item in items:
+        if "postgres" in item.nodeid:
+            item.add_marker(pytest.mark.e2e)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_report_to_serializable() -> Generator[None, object, object]:
     """Workers send their reports as UTF-8, which captured output with a lone surrogate is not."""
