@@ -83,12 +83,12 @@ def tell(log: LocalRunEvents, run_id: str, *events: RunEvent) -> None:
         log.put(run_id, event)
 
 
-async def told(log: LocalRunEvents, run_id: str = "r", after: int = 0) -> list[NumberedEvent]:
+async def told(log: RunEvents, run_id: str = "r", after: int = 0) -> list[NumberedEvent]:
     return [numbered async for span in log.follow(run_id, after) for numbered in span]
 
 
 async def told_kept(
-    log: LocalRunEvents, run_id: str = "r", after: int = 0, *, until: int | None = None
+    log: RunEvents, run_id: str = "r", after: int = 0, *, until: int | None = None
 ) -> list[NumberedEvent]:
     """What a follower of the kept events is told, up to a number or the end."""
     events: list[NumberedEvent] = []

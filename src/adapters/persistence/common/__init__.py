@@ -43,6 +43,7 @@ from .no_catalog import NoCatalog
 from .pages import Numbered, decode_cursor, encode_cursor, page_of
 from .response_codec import decode_response, encode_response
 from .searching import found
+from .signal_codec import decode_signal, encode_signal
 from .spec_codec import decode_spec, encode_spec
 
 __all__ = [
@@ -72,6 +73,7 @@ __all__ = [
     "decode_json",
     "decode_open_turn",
     "decode_response",
+    "decode_signal",
     "decode_spec",
     "decode_step",
     "encode",
@@ -82,6 +84,7 @@ __all__ = [
     "encode_open_turn",
     "encode_response",
     "encode_settings",
+    "encode_signal",
     "encode_spec",
     "encode_step",
     "ended_turn",
