@@ -86,6 +86,9 @@ async def set_clock(node: Node, now: float, *, started: float = 0.0) -> None:
     await node.database.execute("UPDATE test_clock SET now = %s, started = %s", (now, started))
 
 
-async def all_of(events: AsyncIterator[EventBatch]) -> list[NumberedEvent]:
-    async with asyncio.timeout(20):
+async def all_of(
+    events: AsyncIterator[EventBatch], *, seconds: float = 20.0
+) -> list[NumberedEvent]:
+    """`seconds`: after that it hangs."""
+    async with asyncio.timeout(seconds):
         return [numbered async for batch in events for numbered in batch]
