@@ -14,7 +14,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -44,8 +44,8 @@ def postgres_server() -> Iterator[str]:
         if os.environ.get("OPENSOUL_REQUIRE_POSTGRES") == "1":
             pytest.fail(missing)
         pytest.skip(missing)
-    with private_server(programs) as url:
-        yield url
+    with private_cluster(programs) as cluster:
+        yield cluster.url
 
 
 @pytest.fixture
@@ -81,62 +81,92 @@ def server_programs() -> Path | None:
     return None
 
 
-@contextmanager
-def private_server(programs: Path) -> Iterator[str]:
-    """A server of this process with a data directory of its own, on a Unix socket only."""
-    folder = Path(tempfile.mkdtemp(prefix="opensoul-pg-"))
-    user = _user()
-    try:
-        if user is not None:  # PostgreSQL refuses to run as root.
-            shutil.chown(folder, user)
+class Cluster:
+    """A data directory and the server of it, on a Unix socket in the same folder."""
+
+    def __init__(self, programs: Path, folder: Path, options: Sequence[str]) -> None:
+        self.url = make_conninfo(host=str(folder), user="opensoul", dbname="postgres")
+        self._programs = programs
+        self._folder = folder
+        self._options = options
+        self._server: subprocess.Popen[bytes] | None = None
+
+    def initialize(self) -> None:
         options = ("-U", "opensoul", "-A", "trust", "-E", "UTF8", "--locale=C", "-N")
-        initdb = [programs / "initdb", "-D", folder / "data", *options]
-        subprocess.run(
-            initdb, check=True, capture_output=True, cwd=folder, user=user, extra_groups=_groups()
-        )
-        with (folder / "log").open("wb") as log:
-            server = start_server(programs, folder, log.fileno())
+        self._run([self._programs / "initdb", "-D", self._folder / "data", *options]).wait(PATIENCE)
+
+    def start(self) -> None:
+        """Start the server and wait until it answers."""
+        self._server = server = self._run(self._command())
+        deadline = time.monotonic() + PATIENCE
+        while True:
             try:
-                url = make_conninfo(host=str(folder), user="opensoul", dbname="postgres")
-                _wait_until_ready(server, url, folder / "log")
-                yield url
-            finally:
-                server.send_signal(signal.SIGINT)  # "Fast": connections are ended.
-                server.wait(PATIENCE)
+                psycopg.connect(self.url).close()
+            except psycopg.OperationalError:
+                if time.monotonic() > deadline:
+                    pytest.fail(f"the server of the tests does not start:\n{self._log.read_text()}")
+                if server.poll() is not None:  # A killed server's processes have not ended yet.
+                    self._server = server = self._run(self._command())
+                time.sleep(0.02)  # A server that starts says nowhere that it is ready.
+            else:
+                return
+
+    def _command(self) -> list[str | Path]:
+        command: list[str | Path] = [self._programs / "postgres", "-D", self._folder / "data"]
+        places = ("listen_addresses=", f"unix_socket_directories={self._folder}")
+        for option in (*places, *self._options):
+            command += ["-c", option]
+        return command
+
+    def stop(self) -> None:
+        self._end(signal.SIGINT)  # "Fast": connections are ended.
+
+    def kill_and_restart(self) -> None:
+        """As after a crash: what was not on the disk is lost."""
+        self._end(signal.SIGKILL)
+        self.start()
+
+    def _end(self, how: signal.Signals) -> None:
+        if self._server is not None:
+            self._server.send_signal(how)
+            self._server.wait(PATIENCE)
+
+    def _run(self, command: Sequence[str | Path]) -> subprocess.Popen[bytes]:
+        root = os.geteuid() == 0
+        with self._log.open("ab") as log:
+            return subprocess.Popen(
+                command,
+                cwd=self._folder,
+                stdout=log,
+                stderr=log,
+                user=_user() if root else None,
+                extra_groups=[] if root else None,
+            )
+
+    @property
+    def _log(self) -> Path:
+        return self._folder / "log"
+
+
+@contextmanager
+def private_cluster(programs: Path, *, durable: bool = False) -> Iterator[Cluster]:
+    """A server of this process. `durable`: what is committed survives a kill of the server."""
+    folder = Path(tempfile.mkdtemp(prefix="opensoul-pg-"))
+    try:
+        if os.geteuid() == 0:  # PostgreSQL refuses to run as root.
+            shutil.chown(folder, _user())
+        # A killed process loses nothing that it gave to the system, with or without fsync.
+        cluster = Cluster(programs, folder, QUICK[:1] if durable else QUICK)
+        cluster.initialize()
+        cluster.start()
+        try:
+            yield cluster
+        finally:
+            cluster.stop()
     finally:
         shutil.rmtree(folder)
 
 
-def start_server(programs: Path, folder: Path, log: int) -> subprocess.Popen[bytes]:
-    """Start the server of a data directory; it may still be recovering when this returns."""
-    options = ("listen_addresses=", f"unix_socket_directories={folder}", *QUICK)
-    command: list[str | Path] = [programs / "postgres", "-D", folder / "data"]
-    for option in options:
-        command += ["-c", option]
-    return subprocess.Popen(
-        command, cwd=folder, stdout=log, stderr=log, user=_user(), extra_groups=_groups()
-    )
-
-
-def _user() -> str | None:
-    """Whom the server runs as; None: as this process."""
-    if os.geteuid() != 0:
-        return None
+def _user() -> str:
+    """Whom the server runs as, where this process is root."""
     return "postgres" if Path("/var/lib/postgresql").exists() else "nobody"
-
-
-def _groups() -> list[int] | None:
-    return [] if os.geteuid() == 0 else None
-
-
-def _wait_until_ready(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            psycopg.connect(url).close()
-        except psycopg.OperationalError:
-            if server.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(f"the server of the tests does not start:\n{log.read_text()}")
-            time.sleep(0.02)  # A server that starts says nowhere that it is ready.
-        else:
-            return

@@ -18,7 +18,7 @@ from opensoul.domain.sessions.keys import SessionKey
 from tests.fakes.domain import run
 
 from .postgres_runs import Node, all_of, node
-from .postgres_server import own_server, server_programs
+from .postgres_server import private_cluster, server_programs
 
 SESSIONS, TURNS, TOKENS = 12, 4, 30
 LEASE, PAUSE = 1.0, 0.01
@@ -67,7 +67,7 @@ async def test_no_run_is_lost_or_doubled_whoever_is_killed(tmp_path: Path) -> No
     if programs is None:
         pytest.skip("no PostgreSQL")
     chance = random.Random(7)
-    with own_server(programs) as server:
+    with private_cluster(programs, durable=True) as server:
         async with AsyncExitStack() as stack:
             gateways = [
                 await stack.enter_async_context(
@@ -94,7 +94,7 @@ async def test_no_run_is_lost_or_doubled_whoever_is_killed(tmp_path: Path) -> No
                             await processes.kill_one(chance)
                     if rounds == 0 and not waiting.done():
                         rounds = 1
-                        await asyncio.to_thread(server.kill_and_start)
+                        await asyncio.to_thread(server.kill_and_restart)
                 told |= dict(zip(following, await waiting, strict=True))
                 rounds += 1
             await check(gateways[1], told)
@@ -117,9 +117,7 @@ async def submit(gateways: list[Node], round_: int) -> dict[str, asyncio.Task[li
 async def check(node: Node, told: dict[str, list[NumberedEvent]]) -> None:
     for run_id, events in told.items():
         assert [event.seq for event in events] == list(range(1, len(events) + 1)), run_id
-        last = max(
-            (n for n, one in enumerate(events) if isinstance(one.event, Resumed)), default=0
-        )
+        last = max((n for n, one in enumerate(events) if isinstance(one.event, Resumed)), default=0)
         words = [one.event.text for one in events[last:] if isinstance(one.event, TextDelta)]
         assert words == [f"{n} " for n in range(TOKENS)], run_id
         assert [isinstance(one.event, Finished) for one in events].count(True) == 1

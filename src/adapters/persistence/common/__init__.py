@@ -38,6 +38,7 @@ from .journal_codec import (
     encode_open_turn,
     encode_step,
 )
+from .key_codec import decode_key, encode_key
 from .live_logs import BOUNDS, Bounds, LiveRuns
 from .no_catalog import NoCatalog
 from .pages import Numbered, decode_cursor, encode_cursor, page_of
@@ -71,6 +72,7 @@ __all__ = [
     "decode_cursor",
     "decode_events",
     "decode_json",
+    "decode_key",
     "decode_open_turn",
     "decode_response",
     "decode_signal",
@@ -81,6 +83,7 @@ __all__ = [
     "encode_cursor",
     "encode_events",
     "encode_json",
+    "encode_key",
     "encode_open_turn",
     "encode_response",
     "encode_settings",

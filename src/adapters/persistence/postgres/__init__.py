@@ -5,5 +5,7 @@ optional dependency.
 """
 
 from .database import Database
+from .keys import PostgresKeys
+from .limits import PostgresLimits
 
-__all__ = ["Database"]
+__all__ = ["Database", "PostgresKeys", "PostgresLimits"]

@@ -19,6 +19,8 @@ T = TypeVar("T")
 Connection = AsyncConnection[tuple[Any, ...]]
 Values = Sequence[object] | Mapping[str, object]
 
+_SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+
 LATER_ATTEMPT = "OS001"
 TURN_STORED = "OS002"
 """The SQLSTATE codes that the functions of the schema raise."""
@@ -115,6 +117,16 @@ class Database:
 
         return await self.run(in_transaction, repeat=repeat)
 
+    async def snapshot(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """The result of `work`, which only reads: all its statements see the same state."""
+
+        async def in_snapshot(connection: Connection) -> T:
+            async with connection.transaction():
+                await connection.execute(_SNAPSHOT)
+                return await work(connection)
+
+        return await self.run(in_snapshot, repeat=True)
+
     async def rows(
         self, query: str, values: Values = (), *, repeat: bool = True
     ) -> list[tuple[Any, ...]]:
@@ -136,7 +148,7 @@ class Database:
         """How many rows one statement without a result has changed, in one trip."""
 
         async def execute(connection: Connection) -> int:
-            return (await connection.execute(query, values)).rowcount  # type: ignore[arg-type]
+            return (await connection.execute(query, values)).rowcount
 
         return await self.run(execute, repeat=repeat)
 
@@ -194,7 +206,7 @@ async def fetch_all(
     connection: Connection, query: str, values: Values = ()
 ) -> list[tuple[Any, ...]]:
     """All rows, in the binary format: bytea is twice as long in the text format."""
-    cursor = await connection.execute(query, values, binary=True)  # type: ignore[arg-type]
+    cursor = await connection.execute(query, values, binary=True)
     return await cursor.fetchall()
 
 

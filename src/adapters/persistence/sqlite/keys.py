@@ -6,15 +6,13 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, fields
-from functools import cache
 from pathlib import Path
 from threading import Lock
 from typing import TypeVar
 
-from pydantic import TypeAdapter, ValidationError
-
 from ....domain.api_keys import ApiKey, KeyUsage
 from ....domain.errors import StoreFailed
+from ..common import Undecodable, decode_key, encode_key
 from .schema import Kind, close_database, open_database
 
 KEYS_FILE = "keys.sqlite3"
@@ -52,11 +50,6 @@ _PLACES = ", ".join("?" for _ in fields(KeyUsage))
 T = TypeVar("T")
 
 
-@cache
-def _shape() -> TypeAdapter[ApiKey]:
-    return TypeAdapter(ApiKey)
-
-
 class SqliteKeys:
     """A KeyBook in a file of mode 0600, which is created when a key is first saved or used."""
 
@@ -69,7 +62,7 @@ class SqliteKeys:
         return await self._read(self._keys)
 
     async def save(self, key: ApiKey) -> None:
-        row = key.id, _shape().dump_json(key)
+        row = key.id, encode_key(key)
         await self._write(
             lambda connection: connection.execute("REPLACE INTO keys VALUES (?, ?)", row)
         )
@@ -92,11 +85,10 @@ class SqliteKeys:
         found = []
         for key_id, record in connection.execute("SELECT id, record FROM keys"):
             try:
-                found.append(_shape().validate_json(record))
-            except ValidationError as error:
-                problem = error.errors(include_url=False, include_input=False)[0]["msg"]
+                found.append(decode_key(record))
+            except Undecodable as error:
                 raise StoreFailed(
-                    f"The API key {key_id!r} in {self._path} cannot be read: {problem}."
+                    f"The API key {key_id!r} in {self._path} cannot be read: {error}."
                 ) from None
         return tuple(found)
 
