@@ -173,6 +173,14 @@ BEGIN
         SELECT count(*) INTO ahead FROM runs r
             WHERE r.lane = p_lane AND r.state IN ('queued', 'ready', 'held');
         turn := ahead = 0 AND NOT EXISTS (SELECT FROM changes c WHERE c.lane = p_lane);
+        SELECT * INTO here FROM runs r WHERE r.id = p_id;
+        IF FOUND THEN  -- It was accepted while this call waited for the lane.
+            PERFORM lane_settle(p_lane);
+            outcome := CASE WHEN here.token = p_token THEN 'fresh' ELSE 'known' END;
+            run := here;
+            RETURN NEXT;
+            RETURN;
+        END IF;
         IF ahead > p_max_waiting THEN
             outcome := 'session_busy';
             amount := ahead;

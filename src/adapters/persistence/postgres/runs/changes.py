@@ -10,9 +10,9 @@ from contextlib import asynccontextmanager
 from .....domain.errors import GatewayError, SessionBusy, StoreFailed
 from .....domain.sessions import SessionKey
 from .....domain.settings import LaneSettings
+from ..columns import data
 from ..database import Database
 from .held import within
-from .rows import packed
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class Changes:
     async def place(self, key: SessionKey) -> AsyncIterator[Place]:
         """A place in the lane, which is left when the context ends, unless its work goes on. Raises
         SessionBusy, StoreFailed."""
-        lane, most = packed(str(key)), self._limits().max_waiting
+        lane, most = data(str(key)), self._limits().max_waiting
         values = (lane, self._owner, self._lease, most)
         (row,) = await self._database.rows(_ENTER, values, repeat=False)
         if row[0] is None:

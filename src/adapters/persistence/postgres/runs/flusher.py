@@ -8,11 +8,11 @@ from contextlib import suppress
 
 from .....domain.errors import StoreFailed
 from .....domain.runs import EventBatch
-from ...common import encode_events
+from ...common import encode_events, text
+from ..columns import data
 from ..database import Database
 from .bells import Bells, session_channel
 from .held import HeldRun, HeldRuns
-from .rows import packed, unpacked
 
 logger = logging.getLogger(__name__)
 
@@ -139,7 +139,7 @@ class Flusher:
             return {}
         rows = [
             (
-                packed(run.run_id),
+                data(run.run_id),
                 run.owner,
                 run.attempt,
                 batch.first,
@@ -152,7 +152,7 @@ class Flusher:
         ]
         columns = [list(column) for column in zip(*rows, strict=True)]
         found = await self._database.rows(_APPEND, columns)
-        stored = {unpacked(run_id): (kept, last) for run_id, kept, last in found}
+        stored = {text(run_id): (kept, last) for run_id, kept, last in found}
         for (run, batch), row in zip(batches, rows, strict=True):
             if stored[run.run_id][0]:
                 ring_events(self._bells, run, batch, row[5], final=False)
@@ -176,8 +176,8 @@ class Flusher:
 def ring_events(bells: Bells, run: HeldRun, batch: EventBatch, body: bytes, *, final: bool) -> None:
     """The events are stored. Those that are not very long are in the bell."""
     head = f"{run.number} {batch.first} {batch.last} {final:d} "
-    text = ""
+    payload = head
     if len(body) <= _MOST_BODY:
         with suppress(UnicodeDecodeError):
-            text = body.decode()
-    bells.ring(session_channel(run.channel), head + text)
+            payload += body.decode()
+    bells.ring(session_channel(run.channel), payload)

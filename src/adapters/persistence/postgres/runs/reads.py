@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from .....domain.runs import RunQuery
 from ...common import Numbered, decode_cursor
+from ..columns import data
 from ..database import Database
-from .rows import RECORD, STORED, StoredRun, packed, record_of_row, stored_of_row
+from .rows import RECORD, STORED, StoredRun, record_of_row, stored_of_row
 
 _FIND = f"SELECT {RECORD} FROM runs WHERE id = %s"  # noqa: S608 - no values in it
 _STORED = f"SELECT {STORED} FROM runs WHERE id = %s"  # noqa: S608 - the same
@@ -23,20 +24,20 @@ _UNFINISHED = f"""
 
 
 async def find_run(database: Database, run_id: str) -> Numbered | None:
-    row = await database.row(_FIND, (packed(run_id),))
+    row = await database.row(_FIND, (data(run_id),))
     return None if row is None else record_of_row(row)
 
 
 async def stored_run(database: Database, run_id: str) -> StoredRun | None:
-    row = await database.row(_STORED, (packed(run_id),))
+    row = await database.row(_STORED, (data(run_id),))
     return None if row is None else stored_of_row(row)
 
 
 async def list_runs(database: Database, query: RunQuery, limit: int) -> list[Numbered]:
     """Raises InvalidRequest for a bad cursor."""
-    key = None if query.session_key is None else packed(str(query.session_key))
-    agent = None if query.agent_id is None else packed(query.agent_id)
-    principal = None if query.principal_id is None else packed(query.principal_id)
+    key = None if query.session_key is None else data(str(query.session_key))
+    agent = None if query.agent_id is None else data(query.agent_id)
+    principal = None if query.principal_id is None else data(query.principal_id)
     status = None if query.status is None else str(query.status)
     before = decode_cursor(query.cursor)
     filters = (key, agent, principal, status, before)
@@ -48,6 +49,6 @@ async def unfinished_runs(
     database: Database, session_key: str | None, *, waiting: bool
 ) -> list[StoredRun]:
     """In the order they came."""
-    key = None if session_key is None else packed(session_key)
+    key = None if session_key is None else data(session_key)
     rows = await database.rows(_UNFINISHED, (key, key, waiting))
     return [stored_of_row(row) for row in rows]

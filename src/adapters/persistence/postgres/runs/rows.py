@@ -7,7 +7,7 @@ from typing import Any
 
 from .....domain.runs import OnLeave, RunRecord, RunSpec, RunStatus
 from .....domain.sessions import SessionKey
-from ...common import decode_spec
+from ...common import decode_spec, text
 
 Row = tuple[Any, ...]
 
@@ -50,26 +50,17 @@ class StoredRun:
         return decode_spec(self.spec) if self.spec is not None else spec_of(self.record)
 
 
-def packed(text: str) -> bytes:
-    """Text may have NUL and lone surrogates, which the database's own type cannot have."""
-    return text.encode("utf-8", "surrogatepass")
-
-
-def unpacked(data: bytes) -> str:
-    return data.decode("utf-8", "surrogatepass")
-
-
 def record_of_row(row: Row) -> tuple[int, RunRecord]:
     """The Run's number, and the Run."""
     status = RunStatus(row[8])
     return row[0], RunRecord(
-        id=unpacked(row[1]),
+        id=text(row[1]),
         session_key=_session_key(row[2]),
-        agent_id=unpacked(row[3]),
-        principal_id=unpacked(row[4]),
-        source=unpacked(row[5]),
+        agent_id=text(row[3]),
+        principal_id=text(row[4]),
+        source=text(row[5]),
         on_leave=OnLeave(row[6]),
-        fingerprint=unpacked(row[7]),
+        fingerprint=text(row[7]),
         status=status,
         accepted_at=row[9],
         started_at=row[10],
@@ -81,8 +72,8 @@ def record_of_row(row: Row) -> tuple[int, RunRecord]:
     )
 
 
-def _session_key(data: bytes) -> SessionKey:
-    _, agent_id, rest = unpacked(data).split(":", 2)
+def _session_key(key: bytes) -> SessionKey:
+    _, agent_id, rest = text(key).split(":", 2)
     return SessionKey(agent_id, rest)
 
 
@@ -100,7 +91,7 @@ def stored_of_row(row: Row) -> StoredRun:
         claimed_at=claimed_at,
         lost=lost,
         taken_over=taken_over,
-        abort_reason=None if reason is None else unpacked(reason),
+        abort_reason=None if reason is None else text(reason),
         last_signal=signal,
     )
 

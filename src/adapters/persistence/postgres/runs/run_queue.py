@@ -44,14 +44,16 @@ from ...common import (
     encode_events,
     encode_signal,
     encode_spec,
+    text,
     woken,
 )
+from ..columns import data
 from .bells import READY, channel_of, owner_channel, session_channel
 from .changes import Changes
 from .flusher import ring_events
 from .held import HeldRun, Server, lease_lost
 from .reads import stored_run, unfinished_runs
-from .rows import STORED, STORED_OF_RUN, Row, StoredRun, packed, spec_of, stored_of_row, unpacked
+from .rows import STORED, STORED_OF_RUN, Row, StoredRun, spec_of, stored_of_row
 from .run_events import PostgresRunEvents
 from .slots import DEEPEST, Slots
 from .watches import retrieve
@@ -199,10 +201,13 @@ class PostgresQueue:
             self._check(spec, outcome, amount, once)
             stored = stored_of_row(row[2:])
             if outcome == "known":
-                known = self._held.records().get(spec.id, (0, stored.record))[1]
-                return Submission(known, fresh=False)
-            held = server is not None and stored.state == "held"
-            if held and server is not None:
+                here = self._held.get(spec.id)
+                return Submission(stored.record if here is None else here.record, fresh=False)
+            if server is not None and (stored.state, stored.record.owner) == (
+                "held",
+                server.owner,
+            ):
+                held = True
                 self._take(stored, spec, server, since, accepted=on_release, here=True)
             else:
                 if on_release is not None:
@@ -217,21 +222,21 @@ class PostgresQueue:
             self._note_idle()
 
     async def _submit(self, spec: RunSpec, fingerprint: str, owner: str | None) -> Row:
-        key = packed(str(spec.session_key))
+        key = data(str(spec.session_key))
         command = spec.command is not None
         limits = self._slots.limits
         values = (
-            packed(spec.id),
+            data(spec.id),
             secrets.randbits(62),
             key,
-            packed(spec.agent_id),
-            packed(spec.principal_id),
-            packed(spec.source),
+            data(spec.agent_id),
+            data(spec.principal_id),
+            data(spec.source),
             str(spec.on_leave),
-            packed(fingerprint),
+            data(fingerprint),
             spec.accepted_at,
             None if command else encode_spec(spec),
-            packed(spec.parent) if spec.parent else None,
+            data(spec.parent) if spec.parent else None,
             _depth_of(spec),
             None if command else key,
             owner,
@@ -311,7 +316,7 @@ class PostgresQueue:
         )
         run = self._held.hold(stored, claim, server, since=since)
         run.deadline = since + self._lease
-        run.channel = channel_of(packed(str(spec.session_key)))
+        run.channel = channel_of(data(str(spec.session_key)))
         run.accepted_here = here
         run.signals = [number for number, _ in signals]
         run.abort_reason = stored.abort_reason
@@ -409,8 +414,9 @@ class PostgresQueue:
         found: dict[int, list[tuple[int, Signal]]] = {}
         if runs:
             rows = await self._database.rows(_SIGNALS, ([run.number for run in runs],))
-            for number, signal, body in rows:
-                found.setdefault(number, []).append((signal, decode_signal(body)))
+            for number, signal_id, body in rows:
+                if (signal := _load_signal(body)) is not None:
+                    found.setdefault(number, []).append((signal_id, signal))
         return found
 
     async def renew(self, owner: str, claims: Sequence[Claim]) -> Sequence[Claim]:
@@ -432,14 +438,14 @@ class PostgresQueue:
 
     async def _renew(self, asked: Sequence[tuple[Claim, HeldRun]], since: float) -> list[Claim]:
         values = (
-            [packed(claim.spec.id) for claim, _ in asked],
+            [data(claim.spec.id) for claim, _ in asked],
             [claim.owner for claim, _ in asked],
             [claim.attempt for claim, _ in asked],
             self._lease,
         )
         async with self._flusher.writing:
             rows = await self._database.rows(_RENEW, values)
-        renewed = {(unpacked(row[0]), row[1]): row[2:] for row in rows}
+        renewed = {(text(row[0]), row[1]): row[2:] for row in rows}
         lost = []
         for claim, run in asked:
             answer = renewed.get((claim.spec.id, claim.attempt))
@@ -451,7 +457,7 @@ class PostgresQueue:
             run.lease_until, reason, newest = answer
             run.renewed_at, run.deadline = since, since + self._lease
             if reason is not None:
-                self._stop(run, unpacked(reason))
+                self._stop(run, text(reason))
             if newest > (run.signals[-1] if run.signals else 0):
                 self._aside(self._deliver(run))
         return lost
@@ -469,7 +475,7 @@ class PostgresQueue:
         ending = batch.events[-1]
         status = status_after(ending)
         values = (
-            *(packed(run.run_id), run.owner, run.attempt, run.lane),
+            *(data(run.run_id), run.owner, run.attempt, run.lane),
             *(batch.first, batch.last, body, str(status), run.started_at, self._events.clock()),
         )
         (row,) = await self._database.rows(_FINISH, values)
@@ -483,7 +489,7 @@ class PostgresQueue:
 
         async def store(run: HeldRun, batch: EventBatch, body: bytes) -> Row:
             values = (
-                *(packed(run.run_id), run.owner, run.attempt, run.lane),
+                *(data(run.run_id), run.owner, run.attempt, run.lane),
                 *(batch.first, batch.last, body, run.started_at, read),
             )
             (row,) = await self._database.rows(_WAIT, values)
@@ -494,7 +500,7 @@ class PostgresQueue:
             run.closing = False
             self._held.append(run, (waiting,))
             run.owner = claim.owner  # The event has let it go.
-            await self.finish(claim, Aborted(unpacked(reason)))
+            await self.finish(claim, Aborted(text(reason)))
             return
         self._held.append(run, (waiting,))
         run.keep(run.last)
@@ -582,7 +588,7 @@ class PostgresQueue:
         if run.gone:
             return True
         run.closing = True
-        values = (packed(run_id), run.owner, run.attempt)
+        values = (data(run_id), run.owner, run.attempt)
         try:
             row = await self._database.row(_HAND_BACK, values, repeat=False)
         except BaseException:
@@ -610,7 +616,7 @@ class PostgresQueue:
     async def _abort(self, run_id: str, reason: str) -> bool:
         ending = Aborted(reason)
         body = encode_events((ending,))
-        values = (packed(run_id), packed(reason), body, self._events.clock())
+        values = (data(run_id), data(reason), body, self._events.clock())
         (row,) = await self._database.rows(_ABORT, values)
         outcome, next_turn, children = row[:3]
         if outcome == "none":
@@ -624,7 +630,7 @@ class PostgresQueue:
         if stored.record.attempt and (server := self._choose()) is not None:
             server.worker.closed(_load(stored), ending)
         seq = stored.record.last_seq + 1
-        channel = session_channel(channel_of(packed(str(stored.record.session_key))))
+        channel = session_channel(channel_of(data(str(stored.record.session_key))))
         self._bells.ring(channel, f"{stored.number} {seq} {seq} 1 ")
         self._settled(next_turn or "")
         await self._abort_children(children)
@@ -633,7 +639,7 @@ class PostgresQueue:
     async def _abort_children(self, children: Sequence[bytes] | None) -> None:
         try:
             for child in children or ():
-                await self.abort(unpacked(child), PARENT_ENDED)
+                await self.abort(text(child), PARENT_ENDED)
         except StoreFailed as error:  # They are looked for again.
             logger.debug("runs go on that work for none", extra={"reason": str(error)})
 
@@ -653,7 +659,7 @@ class PostgresQueue:
         return await self._signal(run_id, MessageInjected(message))
 
     async def _signal(self, run_id: str, signal: Signal) -> bool:
-        values = (packed(run_id), encode_signal(signal))
+        values = (data(run_id), encode_signal(signal))
         (row,) = await self._database.rows(_SIGNAL, values, repeat=False)
         outcome, owner, number, next_turn = row
         if outcome == "none":
@@ -672,9 +678,10 @@ class PostgresQueue:
         rows = await self._database.rows(_SIGNALS, ([run.number],))
         for _, number, body in rows:
             if number > (run.signals[-1] if run.signals else 0):
-                run.signals.append(number)
-                if run.server is not None and not run.gone:
-                    run.server.worker.deliver(run.run_id, decode_signal(body))
+                signal = _load_signal(body)
+                if signal is not None and run.server is not None and not run.gone:
+                    run.signals.append(number)
+                    run.server.worker.deliver(run.run_id, signal)
 
     def _called(self, payload: str) -> None:
         """A bell for a Run that this process holds."""
@@ -683,10 +690,10 @@ class PostgresQueue:
                 self._aside(self._attend(run))
 
     async def _attend(self, run: HeldRun) -> None:
-        values = (packed(run.run_id), run.owner, run.attempt)
+        values = (data(run.run_id), run.owner, run.attempt)
         row = await self._database.row(_CALLED, values)
         if row is not None and row[0] is not None:
-            self._stop(run, unpacked(row[0]))
+            self._stop(run, text(row[0]))
         await self._deliver(run)
 
     # Sessions
@@ -759,7 +766,7 @@ class PostgresQueue:
             await asyncio.wait((self._claiming,))
         if self._works:
             for (child,) in await self._database.rows(_ORPHANS):
-                await self.abort(unpacked(child), PARENT_ENDED)
+                await self.abort(text(child), PARENT_ENDED)
 
     def _aside(self, work: Coroutine[Any, Any, Any]) -> None:
         task = asyncio.create_task(work)
@@ -781,6 +788,14 @@ def _is_held_by(run: HeldRun, claim: Claim) -> bool:
 
 def _depth_of(spec: RunSpec) -> int:
     return min(spec.session_key.depth, DEEPEST)
+
+
+def _load_signal(body: bytes) -> Signal | None:
+    try:
+        return decode_signal(body)
+    except Undecodable:
+        logger.exception("a stored signal cannot be read")
+        return None
 
 
 def _load(stored: StoredRun) -> RunSpec:

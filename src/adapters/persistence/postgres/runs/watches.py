@@ -20,9 +20,9 @@ from ...common import (
     unknown,
     wake,
 )
+from ..columns import data
 from ..database import Database
 from .bells import Bells, channel_of, session_channel
-from .rows import packed
 
 _MOST_RECENT = 64
 """Batches out of bells that are held for followers that are a moment behind."""
@@ -115,7 +115,7 @@ class Watches:
         await asyncio.shield(watch.begun)
 
     async def _begin(self, watch: Watch) -> None:
-        row = await self._database.row(_BEGIN, (packed(watch.run_id),))
+        row = await self._database.row(_BEGIN, (data(watch.run_id),))
         if row is None:
             raise unknown(watch.run_id)
         watch.channel = channel_of(row[1])
@@ -135,7 +135,7 @@ class Watches:
         return await asyncio.shield(task)
 
     async def _read(self, watch: Watch, seq: int) -> EventBatch | None:
-        values = (seq - MOST_AT_ONCE, seq, _ROWS_AT_ONCE, packed(watch.run_id))
+        values = (seq - MOST_AT_ONCE, seq, _ROWS_AT_ONCE, data(watch.run_id))
         rows = await self._database.rows(_READ, values)
         if not rows:
             raise unknown(watch.run_id)
