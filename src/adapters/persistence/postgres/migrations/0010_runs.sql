@@ -151,7 +151,7 @@ DECLARE
     ahead integer := 0;
     queue_length integer;
     turn boolean := true;
-    at double precision := server_now();
+    at double precision;
 BEGIN
     SELECT * INTO here FROM runs r WHERE r.id = p_id;
     IF FOUND THEN
@@ -200,6 +200,7 @@ BEGIN
             RETURN;
         END IF;
     END IF;
+    at := server_now();
     INSERT INTO runs AS r (
         id, token, session_key, agent_id, principal_id, source, on_leave, fingerprint, accepted_at,
         spec, parent, depth, lane, position, queued_at, state, owner, attempt, claimed_at,
@@ -252,8 +253,8 @@ BEGIN
                     ORDER BY r.number LIMIT free.slots FOR UPDATE SKIP LOCKED
                 ) AS one
             )
-            UPDATE runs r SET owner = p_owner, attempt = r.attempt + 1, claimed_at = at,
-                lease_until = at + p_lease, lost = r.lost + 1, taken_over = true
+            UPDATE runs r SET owner = p_owner, attempt = r.attempt + 1,
+                claimed_at = server_now(), lease_until = server_now() + p_lease, lost = r.lost + 1, taken_over = true
             FROM picked WHERE r.number = picked.number RETURNING r.*
         LOOP
             p_slots[claimed.depth + 1] := p_slots[claimed.depth + 1] - 1;
@@ -271,7 +272,7 @@ BEGIN
             ) AS one
         )
         UPDATE runs r SET state = 'held', owner = p_owner, attempt = r.attempt + 1,
-            claimed_at = at, lease_until = at + p_lease
+            claimed_at = server_now(), lease_until = server_now() + p_lease
         FROM picked WHERE r.number = picked.number RETURNING r.*;
 END $$;
 
