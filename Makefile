@@ -5,14 +5,15 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test test-all test-clients test-loops test-mcp test-slow checks bench bench-peers chaos soak format lint docs model pins clean
+.PHONY: help run test test-all coverage test-clients test-frameworks test-loops test-mcp test-slow checks bench bench-peers chaos soak format lint docs model pins clean
 
 BIN := .venv/bin
 STATE := $(CURDIR)/.opensoul
 # The tests of one file share servers, so they stay in one process. In the order of their names: the
 # files with few tests, which would come last, have the long ones.
 JOBS := 3
-TESTS := $(BIN)/coverage run -m pytest -ra -n $(JOBS) --dist loadfile --no-loadscope-reorder
+TESTS := pytest -ra -n $(JOBS) --dist loadfile --no-loadscope-reorder
+COVERED := $(BIN)/coverage run -m
 
 # What a user's own settings could otherwise bring into the isolated environment. Without compiled
 # files, each process of the tests would compile the source and the tests again.
@@ -24,16 +25,17 @@ ifneq ($(shell [ "`cat .venv/.place 2>/dev/null`" = "`pwd -P`" ] && $(BIN)/pytho
 .PHONY: .venv/.run .venv/.dev
 endif
 
-# Once in a new .venv and without coverage. Otherwise each process of the tests compiles the tests and
-# the libraries at the same time, under coverage. A failure shows when the tests are run.
+# Once in a new .venv. Otherwise each process of the tests compiles the tests and the libraries at the
+# same time. A failure shows when the tests are run.
 COMPILED := .venv/.compiled
 COMPILE := [ -e $(COMPILED) ] || { $(BIN)/pytest -q --collect-only > /dev/null && touch $(COMPILED); }
 
 say = printf '\n== %s\n'
+report = $(say) 'Coverage by branch (coverage combine, coverage report)' && $(BIN)/coverage combine --quiet && $(BIN)/coverage report
 
 help: ## List what can be made.
 	@sed -n 's/^\([a-z-]*\):.*## /\1:/p' Makefile | while IFS=: read -r name text; do \
-	    printf 'make %-12s %s\n' "$$name" "$$text"; \
+	    printf 'make %-15s %s\n' "$$name" "$$text"; \
 	done
 
 # One who has the developers' tools keeps them.
@@ -50,14 +52,18 @@ run: .venv/.run model ## Start the Gateway with config/demo.json5 and a model on
 model:
 	@OPENSOUL_STATE_DIR="$(STATE)" exec $(BIN)/opensoul models fetch
 
-test: checks ## Run every check, and the tests of each behaviour, with coverage (JOBS=3).
-	@$(say) 'Tests (pytest in $(JOBS) processes under coverage)' && $(BIN)/coverage erase && $(TESTS) $(ARGS)
-	@$(say) 'Coverage by branch (coverage combine, coverage report)' && $(BIN)/coverage combine --quiet && $(BIN)/coverage report
+test: checks ## Run every check, and the tests of each behaviour (JOBS=3).
+	@$(say) 'Tests (pytest in $(JOBS) processes)' && $(BIN)/$(TESTS) $(ARGS)
+
+# Tracing takes as long again as the tests, so `make test` goes without.
+coverage: .venv/.dev ## Run the tests of `make test` with coverage by branch, of at least 95 %.
+	@$(say) 'Tests (pytest in $(JOBS) processes under coverage)' && $(BIN)/coverage erase && $(COVERED) $(TESTS) $(ARGS)
+	@$(report)
 
 test-all: checks ## Run `make test` and the tests marked e2e (whole programs) and slow (floods, many kills).
-	@$(say) 'Tests, e2e too (pytest in $(JOBS) processes under coverage)' && $(BIN)/coverage erase && $(TESTS) -m 'not slow' --hypothesis-profile=thorough $(ARGS)
-	@$(say) 'Slow tests, one at a time' && $(BIN)/coverage run -m pytest -ra -m slow
-	@$(say) 'Coverage by branch (coverage combine, coverage report)' && $(BIN)/coverage combine --quiet && $(BIN)/coverage report
+	@$(say) 'Tests, e2e too (pytest in $(JOBS) processes under coverage)' && $(BIN)/coverage erase && $(COVERED) $(TESTS) -m 'not slow' --hypothesis-profile=thorough $(ARGS)
+	@$(say) 'Slow tests, one at a time' && $(COVERED) pytest -ra -m slow
+	@$(report)
 
 checks: .venv/.dev
 	@$(say) 'Formatting (ruff format --check .)' && $(BIN)/ruff format --check .
@@ -82,6 +88,12 @@ $(STATE)/clients/.done: .venv/.dev scripts/client_programs
 
 test-clients: $(STATE)/clients/.done ## Test clients of others and schemathesis, which it installs (needs a network).
 	@$(BIN)/pytest -ra -m e2e tests/clients $(ARGS)
+
+$(STATE)/frameworks/.done: requirements/frameworks.txt scripts/framework_environment
+	@scripts/framework_environment
+
+test-frameworks: $(STATE)/frameworks/.done ## Test Python agents of all frameworks, which it installs (needs a network).
+	@$(STATE)/frameworks/bin/pytest -ra -m 'not slow' tests/python_agents $(ARGS)
 
 test-slow: .venv/.dev ## Run the tests marked slow alone: floods tell the longest wait of others.
 	@$(BIN)/pytest -ra -s -m slow $(ARGS)

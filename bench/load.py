@@ -22,7 +22,7 @@ import uvloop
 
 from . import proc
 from .client import Answered, Closed, connected
-from .wire import CHAT, FAST, long_question, question
+from .wire import CHAT, FAST, TOKEN, conversation, long_question, question
 
 TURNS = 10
 """A conversation of the plan `memory` has so many turns: its cost does not grow with the time
@@ -34,7 +34,8 @@ class Job:
     """What to do to the server of process `pid`.
 
     `plan`: `stateless`; `memory` (each worker is a user of its own, and another one after TURNS
-    turns); `each` (every request is another user); `one` (all are the user `name`); `slow`.
+    turns); `each` (every request is another user); `one` (all are the user `name`); `resent` (the
+    same, and each resends the conversation with the answers before); `slow`.
     It ends after `seconds`, or after `requests`, whichever is given.
     """
 
@@ -51,6 +52,8 @@ class Job:
     warm: float = 0.0
     messages: int = 0
     """Sent along with every request, before its own."""
+    text: str = "Hello!"
+    """The message."""
     name: str = "user"
     ramp: float = 5.0
     """Seconds over which the starts of slow streams are spread, to avoid a burst."""
@@ -66,6 +69,8 @@ class _Tally:
 
 def bodies(job: Job, worker: int) -> Iterator[bytes]:
     """An endless sequence of a worker's request bodies."""
+    if job.plan == "resent":
+        yield from _resent(job)
     for turn in itertools.count():
         user = {
             "memory": f"{job.name}-{worker}-{turn // TURNS}",
@@ -75,11 +80,21 @@ def bodies(job: Job, worker: int) -> Iterator[bytes]:
         if user is None or job.plan == "one":
             # Encode a constant body once, since encoding costs more than sending.
             if job.messages:
-                yield from itertools.repeat(long_question(job.model, job.messages, user=user))
+                yield from itertools.repeat(
+                    long_question(job.model, conversation(job.messages), user=user)
+                )
             yield from itertools.repeat(
-                question(job.model, stream=job.stream, user=user, path=job.path)
+                question(job.model, stream=job.stream, user=user, text=job.text, path=job.path)
             )
-        yield question(job.model, stream=job.stream, user=user, path=job.path)
+        yield question(job.model, stream=job.stream, user=user, text=job.text, path=job.path)
+
+
+def _resent(job: Job) -> Iterator[bytes]:
+    said = conversation(job.messages)
+    while True:
+        yield long_question(job.model, said, user=job.name)
+        said.append({"role": "user", "content": "Hello!"})
+        said.append({"role": "assistant", "content": TOKEN.decode()})
 
 
 async def _work(job: Job, worker: int, tally: _Tally) -> None:

@@ -115,6 +115,12 @@ def figures(cases: Cases) -> Iterator[Figure]:
         yield Figure("500 slow streams, kB for each", size, 60, True)
     if rounds := cases.get("session-2000"):
         yield Figure("session of 2,000 messages, CPU to an empty one", _long(rounds), 1.5, True)
+    if rounds := cases.get("resent-2000"):
+        for key, name in (("cpu_ms", "resent in a session"), ("branch_cpu_ms", "asked again")):
+            ratio = statistics.median(
+                each[key] / each["alone_cpu_ms"] for each in rounds["gateway"]
+            )
+            yield Figure(f"2,000 messages {name}, CPU to a request without one", ratio, 1.3, True)
     if rounds := cases.get("sessions-5000"):
         samples = rounds["gateway"]
         ratio = statistics.median(each["cpu_ms"] / each["empty_cpu_ms"] for each in samples)

@@ -76,6 +76,24 @@ def _in_session(server: Server, user: str) -> dict[str, Any]:
     return server.load(**job, requests=100)
 
 
+def resent(bench: Bench) -> Rounds:
+    """Turns whose requests have 2,000 messages: as a conversation that goes on in its session,
+    as one whose last question is asked again, which begins a branch, and without a session."""
+    rounds: Rounds = {"gateway": []}
+    job: dict[str, Any] = {"model": SHORT, "messages": _MESSAGES, "requests": 100}
+    with ExitStack() as stack:
+        server = bench.start(stack, "gateway", "resent")
+        for number in range(bench.pace.rounds):
+            alone = server.load(**job)
+            cpu = {
+                plan: server.load(**job, plan=plan, name=f"{plan}-{number}")["cpu_ms"]
+                for plan in ("resent", "one")
+            }
+            figures = {"cpu_ms": cpu["resent"], "branch_cpu_ms": cpu["one"]}
+            rounds["gateway"].append(figures | {"alone_cpu_ms": alone["cpu_ms"]})
+    return rounds
+
+
 def many_sessions(bench: Bench) -> Rounds:
     """The cost of a request with 5,000 stored sessions and with none."""
     job: dict[str, Any] = {"model": SHORT, "plan": "memory", "concurrency": 16}
@@ -153,6 +171,7 @@ SPECIAL: Mapping[str, Callable[[Bench], Rounds]] = {
     "resident": resident,
     "slow-500": slow_streams,
     "session-2000": long_session,
+    "resent-2000": resent,
     "sessions-5000": many_sessions,
     "responses-50": responses,
 }

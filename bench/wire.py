@@ -72,12 +72,16 @@ def question(
     return orjson.dumps(fields)
 
 
-def long_question(model: str, messages: int, *, user: str | None = None) -> bytes:
-    """The body of a request with a conversation of so many messages and a new one."""
-    said = [
+def conversation(messages: int) -> list[dict[str, str]]:
+    """So many messages."""
+    return [
         {"role": ("user", "assistant")[i % 2], "content": f"Message {i} of a long conversation."}
         for i in range(messages)
     ]
+
+
+def long_question(model: str, said: list[dict[str, str]], *, user: str | None = None) -> bytes:
+    """The body of a request with a conversation and a new message."""
     fields: dict[str, object] = {
         "model": model,
         "stream": False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -84,7 +85,8 @@ def test_an_error_that_a_loop_reports_fails_the_test(tmp_path: Path, loop: str) 
     report = tmp_path / "report.xml"
     options = ["-p", "no:cacheprovider", "-o", "asyncio_mode=auto", f"--loop={loop}"]
     command = [sys.executable, "-m", "pytest", "-q", *options, f"--junitxml={report}"]
-    subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=60, check=False)
+    env = os.environ | {"PYTHONPATH": str(CONFTEST.parents[1])}  # What the file imports.
+    subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, timeout=60, check=False)
 
     cases = ElementTree.parse(report).iter("testcase")  # noqa: S314 (made by pytest, just now)
     failed = {case.attrib["name"] for case in cases if case.find("error") is not None}

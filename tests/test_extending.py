@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -16,6 +17,7 @@ from quart import Blueprint, Response
 from examples.json_lines_store import JsonLinesStore
 from examples.phone_book_tools import PhoneBook
 from opensoul import api
+from opensoul.adapters.python_agents import GROUP
 from opensoul.adapters.transports import Route, Transport
 from opensoul.app import plugins
 from opensoul.app.cli.root import run
@@ -37,6 +39,7 @@ def installed(group: str) -> list[EntryPoint]:
         plugins.RUNNERS: EntryPoint("shout", "examples.shouting_runner:ShoutingRunner", group),
         plugins.TRANSPORTS: EntryPoint("plain", "examples.plain_text_transport:transport", group),
         plugins.TOOLS: EntryPoint("phone_book", "examples.phone_book_tools:PhoneBook", group),
+        GROUP: EntryPoint("rule-books", "examples.rule_book_framework:RuleBooks", group),
     }
     return [points[group]]
 
@@ -53,7 +56,7 @@ def test_the_page_shows_the_examples_as_they_are() -> None:
     page = PAGE.read_text()
 
     assert with_examples(page) == page, "stale: run `make docs`"
-    assert page.count("```python") == 5
+    assert page.count("```python") == 6
 
 
 @pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
@@ -71,6 +74,29 @@ def test_every_name_of_the_public_api_is_there() -> None:
 async def test_the_example_runner_answers_for_an_agent_that_names_it(tmp_path: Path) -> None:
     async with serving(tmp_path, config(agents=LOUD), find_plugins=FIND) as served:
         assert await served.text(messages=[{"role": "user", "content": "hello"}]) == "HELLO!"
+
+
+RULES = """
+from examples.rule_book_framework import RuleBook
+book = RuleBook({"refund": "Refunds take five days."})
+"""
+
+
+async def test_agents_of_the_example_framework_are_recognised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "rules_of_the_desk.py").write_text(RULES)
+    target = {"use": "python", "target": "rules_of_the_desk:book", "path": str(tmp_path)}
+    agents = {"list": [{"id": "desk", "runner": target}]}
+    question = [{"role": "user", "content": "Where is my refund?"}]
+
+    async with serving(tmp_path, config(agents=agents), find_plugins=FIND) as served:
+        state = await served.container.python_agents().loaded("desk")
+        answer = await served.text(messages=question)
+
+    assert state.what == "rule-books: a book of 1 rules"
+    assert answer == "Refunds take five days."
 
 
 async def test_the_example_transport_is_served_where_it_is_named(tmp_path: Path) -> None:

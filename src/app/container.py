@@ -264,7 +264,9 @@ class Container(DeclarativeContainer):
 
     # The application.
     supervisor: Provider[Supervisor] = Singleton(Supervisor)
-    readiness: Provider[Readiness] = Singleton(making.readiness, store, run_events, supervisor)
+    readiness: Provider[Readiness] = Singleton(
+        making.readiness, store, run_events, supervisor, python_agents
+    )
     control: Provider[ControlPlane] = Singleton(
         making.control,
         gateway,
@@ -280,6 +282,7 @@ class Container(DeclarativeContainer):
         readiness,
         mcp,
         sandbox,
+        python_agents,
         log_ring,
         stop_process,
         facts,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from ..domain.errors import StoreFailed
 from ..domain.ports import RunEvents, SessionStore
@@ -14,7 +14,8 @@ class Readiness:
     """Reports the failing parts. `watch()` measures the event loop while it runs.
 
     In seconds: the interval of the measurement, the delay from which on the loop is late, and the
-    timeout of the store.
+    timeout of the store. `unavailable`: further parts that cannot be used now, while the others are
+    served.
     """
 
     def __init__(
@@ -23,6 +24,7 @@ class Readiness:
         store: SessionStore,
         run_events: RunEvents,
         supervisor: Supervisor,
+        unavailable: Callable[[], Mapping[str, str]] = dict,
         beat: float = 0.25,
         late: float = 1.0,
         store_deadline: float = 2.0,
@@ -30,6 +32,7 @@ class Readiness:
         self._store = store
         self._run_events = run_events
         self._supervisor = supervisor
+        self._unavailable = unavailable
         self._beat = beat
         self._late_at = late
         self._store_deadline = store_deadline
@@ -62,12 +65,12 @@ class Readiness:
         return failing
 
     def degraded(self) -> Mapping[str, str]:
-        """The parts that failed and may recover at the next attempt, while runs continue."""
+        """The parts that failed or are not ready, while runs continue."""
         failing = self._supervisor.failing()
         degraded = {k: v for k, v in self._supervisor.degraded().items() if k not in failing}
         if (trouble := self._run_events.trouble()) is not None:
             degraded["run log"] = trouble
-        return degraded
+        return degraded | dict(self._unavailable())
 
     def _lateness(self) -> float:
         """Seconds by which the last measurement was late, or the next one already is."""

@@ -142,6 +142,13 @@ class Isolation(StrEnum):
     """In a process of its own."""
 
 
+def is_target(text: str) -> bool:
+    """Whether it is `module:attribute`, each with dots."""
+    module, colon, attribute = text.partition(":")
+    names = (*module.split("."), *attribute.split("."))
+    return bool(colon) and all(name.isidentifier() for name in names)
+
+
 @dataclass(frozen=True, slots=True)
 class PythonTarget:
     """An agent that is written in Python. `target`: `module:attribute`."""

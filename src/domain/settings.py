@@ -113,6 +113,11 @@ class EndpointSettings:
     a2a: bool = False
 
     @property
+    def begins_runs(self) -> bool:
+        """One of them answers with a run."""
+        return any((self.responses, self.messages, self.completions, self.mcp, self.a2a))
+
+    @property
     def lists_models(self) -> bool:
         """One of them has clients that ask for the list of models."""
         return self.responses or self.messages or self.completions or self.embeddings

@@ -297,3 +297,13 @@ async def test_the_task_of_an_earlier_process_is_still_there(
         assert (found.context_id, text_of(found)) == (task.context_id, "Hello!")
         await caller.task(sent("And now?", context_id=task.context_id))
     assert "Hello!" in str(provider.requests[-1].json)
+
+
+async def test_integers_are_not_written_as_floats(current: Caller, provider: FakeProvider) -> None:
+    data = {"numbers": [3, 0.5, 1e300]}
+    response = await current.raw(rpc("SendMessage", changed(parts=[{"data": data}])))
+
+    said = provider.requests[0].json["messages"][-1]["content"]
+    assert said == '{"numbers": [3, 0.5, 1e+300]}'
+    assert b'"totalTokens":10' in response.content
+    assert b'"totalTokens":10.0' not in response.content

@@ -109,7 +109,7 @@ async def test_what_is_no_message_is_refused(
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
-        ({"Content-Type": "text/plain"}, 400),
+        ({"Content-Type": "text/plain"}, 415),
         ({"Accept": "text/html"}, 406),
         ({"mcp-protocol-version": "1999-01-01"}, 400),
         ({"Content-Encoding": "strange"}, 415),
@@ -121,6 +121,22 @@ async def test_headers_at_fault_are_refused(
 ) -> None:
     async with post(served, INITIALIZE, headers=headers) as response:
         assert response.status == status, await response.text()
+
+
+async def test_a_message_without_a_content_type_is_read(served: Served) -> None:
+    body = json.dumps(INITIALIZE).encode()
+    sent = served.client.post(
+        "/mcp", data=body, headers=heads(), skip_auto_headers=("Content-Type",)
+    )
+    async with sent as response:
+        assert response.status == 200, await response.text()
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+async def test_without_sessions_there_is_no_stream_and_no_end(served: Served, method: str) -> None:
+    headers = heads() | {"mcp-protocol-version": "2026-07-28"}
+    async with served.client.request(method, "/mcp", headers=headers) as response:
+        assert response.status == 405
 
 
 async def test_a_message_without_a_session_is_refused(served: Served) -> None:

@@ -195,3 +195,38 @@ async def test_a_chat_as_open_webui_has_it_is_one_session_without_its_side_tasks
     async with connected(served.client, SECRET) as peer:
         stored = (await peer.call("chat.history", {"sessionKey": key}))["messages"]
         assert "### Task:" not in str(stored)
+
+
+async def test_conversations_as_librechat_has_them_are_a_session_each_without_their_titles(
+    served: Served, provider: FakeProvider
+) -> None:
+    provider.default = answer('{"title": "An answer"}')
+    titles: list[dict[str, Any]] = [
+        {},
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "title"}}},
+    ]
+    prompts = [
+        f"{SIDE_TASK_PATTERNS[2]}, using title case conventions.\n\nConversation:\nHello",
+        f"{SIDE_TASK_PATTERNS[4]} of the conversation\n2. A concise title\n\nHello",
+    ]
+    keys = []
+    for number, (body, prompt) in enumerate(zip(titles, prompts, strict=True)):
+        headers = {"X-LibreChat-Conversation-Id": f"0198a000-0000-4000-8000-00000000000{number}"}
+        asked = {"user": "665f00000000000000000000", "temperature": 1, **body}
+        history: list[dict[str, Any]] = []
+        for question in ("Hello", "And now?"):
+            history.append(user(question))
+            body = {"messages": history, "user": asked["user"], "stream": True}
+            async with served.ask(headers, **body) as response:
+                assert response.headers[BY] == "x-librechat-conversation-id"
+                keys.append(response.headers[KEY])
+                assert b"[DONE]" in await response.content.read()
+            history.append({"role": "assistant", "content": '{"title": "An answer"}'})
+            async with served.ask(headers, messages=[user(prompt)], **asked) as response:
+                assert response.headers[KIND] == "title"
+        async with connected(served.client, SECRET) as peer:
+            stored = (await peer.call("chat.history", {"sessionKey": keys[-1]}))["messages"]
+        texts = [part["text"] for message in stored for part in message["content"]]
+        assert texts == [message["content"] for message in history]
+    assert keys == [keys[0], keys[0], keys[2], keys[2]]
+    assert keys[0] != keys[2]

@@ -52,6 +52,13 @@ def test_the_longer_body_is_taken_off_a_long_session() -> None:
     assert figure.met
 
 
+def test_resent_messages_are_compared_with_a_request_without_a_session() -> None:
+    rounds = {"gateway": [{"cpu_ms": 6.0, "branch_cpu_ms": 14.0, "alone_cpu_ms": 10.0}]}
+    resent, again = figures({"resent-2000": rounds})
+    assert (resent.reached, again.reached) == (0.6, 1.4)
+    assert (resent.met, again.met) == (True, False)
+
+
 def test_every_special_figure_is_told() -> None:
     rounds = {"gateway": [{"idle": 80e6, "delay_ms": {"p50": 0.5}, "ready": 0.61}]}
     text = "\n".join(special_lines("resident", rounds))

@@ -79,6 +79,7 @@ SERVER = {"name": EVIL, "state": EVIL, "problem": EVIL, "tools": [EVIL]}
 STATUS = {
     **ANSWER,
     "mcp": {"servers": [SERVER]},
+    "pythonAgents": [{"agentId": EVIL, "state": EVIL, "problem": EVIL}],
     "sandboxes": [{"agentId": EVIL, "mode": EVIL}, {"agentId": EVIL, "problem": EVIL}],
     "sessions": {"recent": [ROW], "defaults": ROW, "count": EVIL},
     "runs": ROW,
@@ -125,7 +126,9 @@ WIRE = {
 }
 """Every command that prints what a Gateway answers, with arguments."""
 LOCAL = {
+    "agents check": (EVIL,),
     "agents list": (),
+    "agents new": (EVIL,),
     "agents prompt": (EVIL,),
     "agents tools": (EVIL,),
     "config check": (),
@@ -133,6 +136,7 @@ LOCAL = {
     "config set": ("agents.list[0].name", EVIL),
     "config show": (),
     "config unset": (f'agents["{EVIL}"]',),
+    "dev": (EVIL,),
     "doctor": (),
     "gateway run": (),
     "gateway status": ("--timeout", "1"),

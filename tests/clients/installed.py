@@ -24,6 +24,16 @@ NODE_MODULES = INSTALLED / "node_modules"
 ADDRESS = "http://127.0.0.1:18789"
 """Of the Gateway in the documentation."""
 LIMIT = 240.0
+ENDPOINTS: Mapping[str, Mapping[str, Any]] = {
+    "chatCompletions": {"enabled": True},
+    "responses": {"enabled": True},
+    "messages": {"enabled": True},
+    "completions": {"enabled": True},
+    "embeddings": {"enabled": True, "models": ["fake/embed"]},
+    "mcp": {"enabled": True},
+    "a2a": {"enabled": True},
+}
+"""All that `gateway.http.endpoints` has."""
 
 
 def require(path: Path) -> None:
@@ -51,7 +61,11 @@ def _config(
 
 
 async def run(
-    home: Path, command: Sequence[str | Path], environment: Mapping[str, str] | None = None
+    home: Path,
+    command: Sequence[str | Path],
+    environment: Mapping[str, str] | None = None,
+    *,
+    limit: float = LIMIT,
 ) -> tuple[int, str]:
     """The exit status of a program that runs in `home`, and what it printed."""
     own = {
@@ -69,7 +83,7 @@ async def run(
         stderr=asyncio.subprocess.STDOUT,
     )
     try:
-        async with asyncio.timeout(LIMIT):
+        async with asyncio.timeout(limit):
             out, _ = await process.communicate()
     except TimeoutError:
         process.kill()

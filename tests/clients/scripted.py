@@ -1,4 +1,5 @@
-"""A model that answers as the request demands: by a call, by JSON of a schema, or by a text."""
+"""A model that answers as the request demands: by a call, by JSON of a schema, by a text, or by
+embeddings."""
 
 from __future__ import annotations
 
@@ -6,8 +7,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
+
 from tests.fakes.behaviours import Behaviour, Exchange, answer
 
+_DIMENSIONS = 1_024
 GREETING = ("Hello from ", "the Gateway!")
 _VALUES: Mapping[str, Any] = {
     "string": "Lisbon",
@@ -40,7 +44,25 @@ def value_of(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Any:
 
 async def play(exchange: Exchange) -> None:
     """The Behaviour."""
-    await behaviour_for(exchange.request.json)(exchange)
+    if is_for_embeddings(exchange):
+        await _embed(exchange)
+    else:
+        await behaviour_for(exchange.request.json)(exchange)
+
+
+def is_for_embeddings(exchange: Exchange) -> bool:
+    return exchange.request.path.endswith("/embeddings")
+
+
+async def _embed(exchange: Exchange) -> None:
+    asked = exchange.request.json
+    length = asked.get("dimensions", _DIMENSIONS)
+    data = [
+        {"index": i, "embedding": [len(text) / 100] * length}
+        for i, text in enumerate(asked["input"])
+    ]
+    document = {"data": data, "usage": {"prompt_tokens": 7, "total_tokens": 7}}
+    await exchange.whole(200, orjson.dumps(document), "application/json", {})
 
 
 def behaviour_for(body: Mapping[str, Any]) -> Behaviour:

@@ -1,4 +1,4 @@
-"""llmprobe finds the surfaces of models, chat completions and responses as it demands."""
+"""llmprobe finds every surface of a Gateway whose endpoints are all switched on as it demands."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from tests.app.serving import SECRET
-from tests.clients.installed import NODE_MODULES, PROJECT, gateway, require, run
-from tests.clients.scripted import behaviour_for
+from tests.clients.installed import ENDPOINTS, NODE_MODULES, PROJECT, gateway, require, run
+from tests.clients.scripted import behaviour_for, is_for_embeddings, play
 from tests.fakes.behaviours import Behaviour, Exchange, answer
 
+SURFACES = ("models", "chat", "responses", "messages")
+"""That `--quick` checks and the Gateway has."""
 REPORT = PROJECT / "docs" / "conformance.md"
-SURFACES = ("models", "chat", "responses")
-ENDPOINTS = {name: {"enabled": True} for name in ("chatCompletions", "responses")}
 GATEWAY = {"auth": {"token": SECRET}, "http": {"endpoints": ENDPOINTS}}
 _TEXTS = {
     "What is 2 + 2?": ("4",),
@@ -25,8 +25,11 @@ _TEXTS = {
 
 
 async def sensible(exchange: Exchange) -> None:
-    """A model that answers the questions of llmprobe."""
-    await _answer(exchange.request.json)(exchange)
+    """A model that answers the questions of llmprobe, and embeds texts."""
+    if is_for_embeddings(exchange):
+        await play(exchange)
+    else:
+        await _answer(exchange.request.json)(exchange)
 
 
 def _answer(body: dict[str, Any]) -> Behaviour:
@@ -34,7 +37,7 @@ def _answer(body: dict[str, Any]) -> Behaviour:
     for beginning, texts in _TEXTS.items():
         if beginning in question:
             return answer(*texts)
-    if body.get("max_completion_tokens") == 1:
+    if 1 in (body.get("max_tokens"), body.get("max_completion_tokens")):
         return answer("The", finish_reason="length")
     return behaviour_for(body)
 

@@ -9,7 +9,6 @@ from array import array
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 
 from opensoul.adapters.providers.local.embeddings import LocalEmbeddings
@@ -17,28 +16,11 @@ from opensoul.domain.models import EmbeddingRequest, ModelTarget, Provider
 from tests.app.serving import SECRET
 from tests.clients.installed import NODE_MODULES, PROJECT, PYTHON, gateway, require, run
 from tests.clients.test_llmprobe import sensible
-from tests.fakes.behaviours import Exchange
 
 REPORT = PROJECT / "docs" / "conformance.md"
 SURFACES = ("embeddings", "completions")
-_DIMENSIONS = 1_024
 LIBRARIES = PYTHON.parent / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
 CHILD = "from opensoul.adapters.providers.local.embedding_child import main; main()"
-
-
-async def model(exchange: Exchange) -> None:
-    """Embeds, and answers what llmprobe asks."""
-    asked = exchange.request.json
-    if not exchange.request.path.endswith("/embeddings"):
-        await sensible(exchange)
-        return
-    length = asked.get("dimensions", _DIMENSIONS)
-    data = [
-        {"index": i, "embedding": [len(text) / 100] * length}
-        for i, text in enumerate(asked["input"])
-    ]
-    document = {"data": data, "usage": {"prompt_tokens": 7, "total_tokens": 7}}
-    await exchange.whole(200, orjson.dumps(document), "application/json", {})
 
 
 @pytest.mark.e2e
@@ -48,7 +30,7 @@ async def test_every_assertion_about_embeddings_and_completions_passes(tmp_path:
     endpoints = {name: {"enabled": True} for name in endpoints}
     endpoints["embeddings"]["models"] = ["fake/embed"]
     section = {"auth": {"token": SECRET}, "http": {"endpoints": endpoints}}
-    async with gateway(tmp_path, model, gateway=section) as (served, _):
+    async with gateway(tmp_path, sensible, gateway=section) as (served, _):
         program = NODE_MODULES / ".bin" / "llmprobe"
         options = ["--no-bench", "--no-save", "--json", "--api-key", SECRET]
         target: list[str | Path] = ["node", program, f"{served.url}/v1"]

@@ -249,11 +249,25 @@ async def test_one_page_is_requested_at_a_time(client: Client) -> None:
     assert reply.status == 400
 
 
-async def test_other_errors_have_the_format_of_anthropic_too(client: Client) -> None:
+async def test_other_errors_have_the_format_of_anthropic_too(
+    gateway: Harness, client: Client
+) -> None:
     unknown = await ask_versioned(client, "/v1/models/claude")
     assert (unknown.status, unknown.json["error"]["type"]) == (404, "not_found_error")
     stranger = await ask_versioned(client, "/v1/models", {"x-api-key": "wrong"})
     assert (stranger.status, stranger.json["error"]["type"]) == (401, "authentication_error")
+    for path, reply in (("/v1/models/{model_id}", unknown), ("/v1/models", stranger)):
+        schema = answer_of(whole := made(gateway), path, "get", reply.status)
+        assert problems(reply.json, schema, whole) == []
+
+
+async def test_parameters_of_pages_are_named_where_there_are_none(client: Client) -> None:
+    reply = await client.get("/v1/models?limit=1&user=alice")
+
+    assert reply.headers["x-opensoul-ignored"] == "limit, user"
+    assert len(reply.json["data"]) > 1
+    wrong = await client.get("/v1/models?limit=x")
+    assert (wrong.status, wrong.error["param"]) == (400, "limit")
 
 
 async def test_the_lists_fit_the_document(gateway: Harness, client: Client) -> None:

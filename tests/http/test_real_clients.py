@@ -10,11 +10,17 @@ from .app import Harness
 from .client import HI, Client
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
-ANSWERED_CALL = [
+ANSWERED_CALL: list[dict[str, Any]] = [
     {"role": "user", "content": "Weather?"},
     {"role": "assistant", "content": None, "tool_calls": [CALL]},
     {"role": "tool", "tool_call_id": "c1", "content": "sunny"},
 ]
+TOOL: dict[str, Any] = {
+    "type": "function",
+    "function": {"name": "f", "parameters": {"type": "object"}},
+}
+STREAM = {"stream": True}
+STREAM_WITH_USAGE = {"stream": True, "stream_options": {"include_usage": True}}
 AGAIN = {"role": "user", "content": "And now?"}
 
 
@@ -84,6 +90,76 @@ SHAPES: dict[str, dict[str, Any]] = {
     },
     "Pydantic AI: parts": {
         "messages": [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]
+    },
+    "Continue: a blank beside a call, and a result in parts": {
+        **STREAM,
+        "messages": [
+            ANSWERED_CALL[0],
+            {"role": "assistant", "content": " ", "tool_calls": [CALL]},
+            {**ANSWERED_CALL[2], "content": [{"type": "text", "text": "sunny"}]},
+        ],
+        "tools": [{**TOOL, "function": {**TOOL["function"], "strict": False}}],
+        "parallel_tool_calls": False,
+        "max_tokens": 2048,
+    },
+    "Home Assistant: a call without content, and the end of calls": {
+        **STREAM_WITH_USAGE,
+        "messages": [
+            {"role": "system", "content": "An overview of the areas and the devices."},
+            ANSWERED_CALL[0],
+            {"role": "assistant", "tool_calls": [CALL]},
+            {**ANSWERED_CALL[2], "content": '{"result":"sunny"}'},
+        ],
+        "tools": [TOOL],
+        "tool_choice": "none",
+        "max_tokens": 150,
+        "top_p": 1.0,
+        "temperature": 0.5,
+    },
+    "Home Assistant, older: one user for a conversation": {
+        "messages": after({"role": "assistant", "content": "Ok."}),
+        "functions": [TOOL["function"]],
+        "function_call": "auto",
+        "max_tokens": 150,
+        "top_p": 1,
+        "temperature": 0.5,
+        "user": "01J0000000000000000000000A",
+    },
+    "LibreChat: an answer in parts": {
+        **STREAM_WITH_USAGE,
+        "messages": after(
+            {"role": "assistant", "content": [{"type": "text", "text": "Ok.", "tool_call_ids": []}]}
+        ),
+        "user": "665f00000000000000000000",
+        "frequency_penalty": 0,
+        "presence_penalty": 0,
+        "temperature": 1,
+        "top_p": 1,
+    },
+    "n8n: tools of an agent": {
+        **STREAM_WITH_USAGE,
+        "messages": [
+            {"role": "system", "content": "You are a helpful assistant"},
+            ANSWERED_CALL[0],
+            {"role": "assistant", "content": "", "tool_calls": [CALL]},
+            {**ANSWERED_CALL[2], "content": '[{"response":"sunny"}]', "name": "f"},
+        ],
+        "tools": [TOOL],
+    },
+    "n8n: a file": {
+        "messages": [
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": "What is in it?"},
+                    {
+                        "type": "input_file",
+                        "filename": "a.txt",
+                        "file_data": "data:text/plain;base64,c3Vubnk=",
+                    },
+                ],
+            }
+        ]
     },
     "llama.cpp's samplers": {"top_p": 1e-06, "top_k": 1, "min_p": 0.05, "repetition_penalty": 1.05},
     "a cache key": {"prompt_cache_key": "probe", "max_completion_tokens": 8},

@@ -23,6 +23,7 @@ from opensoul.adapters.persistence.sqlite.runs.run_events import SqliteRunEvents
 from opensoul.domain.access import Scope
 from opensoul.domain.models.calls import ModelFinished, StopReason, TextDelta, Usage
 from opensoul.domain.runs import RunStatus
+from opensoul.domain.settings import EndpointSettings
 from tests.app.grants import ask, people, through_proxy
 from tests.app.grants import served as shared
 from tests.app.serving import Served, config, serving
@@ -322,6 +323,7 @@ async def test_an_answer_is_repeated_whose_events_are_no_longer_kept(
         answer("I ", "see.", reasoning=["Ah."], tool_calls=[call], finish_reason="tool_calls"),
         answer("Well.", tool_calls=[own], finish_reason="tool_calls"),
         answer('{"a": 1}'),
+        answer("Once upon", finish_reason="length"),
     )
     content = config(
         provider.base_url,
@@ -335,6 +337,8 @@ async def test_an_answer_is_repeated_whose_events_are_no_longer_kept(
         assert (before.text, before.reasoning) == ("Well.\n\nI see.", "Hm.Ah.")
         json_before = await said(served, {"Idempotency-Key": "j"}, **formed)
         assert json_before.text == '{"a": 1}'
+        cut_before = await said(served, {"Idempotency-Key": "cut"})
+        assert (cut_before.text, cut_before.finish) == ("Once upon", "length")
     small = providers.Singleton(
         SqliteRunEvents, tmp_path / "state" / "runs.sqlite3", clock=time.time, keep_bytes=0
     )
@@ -346,6 +350,8 @@ async def test_an_answer_is_repeated_whose_events_are_no_longer_kept(
         streamed = await said(served, headers, tools=[WEATHER], stream=True)
         assert replace(streamed, ids=()) == before
         await until_expired(served, f"/v1/runs/{json_before.id.removeprefix('chatcmpl_')}/events")
+        await until_expired(served, f"/v1/runs/{cut_before.id.removeprefix('chatcmpl_')}/events")
+        assert await said(served, {"Idempotency-Key": "cut"}) == cut_before
         assert await said(served, {"Idempotency-Key": "j"}, **formed) == json_before
         async with served.client.get(path, headers=served.authorization) as response:
             assert await error_of(response) == (410, "events_expired", None)
@@ -639,14 +645,23 @@ async def test_malformed_queries_are_refused(client: Client, query: str, status:
     assert (await client.get(f"/v1/runs?{query}")).status == status
 
 
-@pytest.mark.parametrize("path", ["?order=asc&limit=1", "/{run_id}/events?order=asc&after=0"])
-async def test_a_query_parameter_that_does_not_exist_is_named(served: Served, path: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "those"),
+    [
+        ("?order=asc&limit=1", "`after`"),
+        ("/{run_id}?order=asc", "none"),
+        ("/{run_id}/events?order=asc&after=0", "`after`"),
+    ],
+)
+async def test_a_query_parameter_that_does_not_exist_is_named(
+    served: Served, path: str, those: str
+) -> None:
     run_id = (await said(served, {})).id.removeprefix("chatcmpl_")
 
     status, body = await fetched(served, "/v1/runs" + path.format(run_id=run_id))
 
     assert (status, body["error"]["param"]) == (400, "order")
-    assert "`after`" in body["error"]["message"]
+    assert those in body["error"]["message"]
 
 
 async def test_a_run_is_cancelled_once(served: Served, provider: FakeProvider) -> None:
@@ -723,8 +738,9 @@ async def test_looking_needs_one_scope_and_cancelling_another(
         assert (await client.get(path)).status == 403
 
 
-async def test_runs_are_switched_off_with_the_endpoint(gateway: Harness, client: Client) -> None:
+async def test_runs_are_switched_off_with_the_endpoints(gateway: Harness, client: Client) -> None:
     gateway.chat(enabled=False)
+    gateway.settings = replace(gateway.settings, endpoints=EndpointSettings())
     for path in ("/v1/runs", "/v1/runs/x", "/v1/runs/x/events"):
         reply = await client.get(path)
         assert reply.status == 404

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from math import inf
 from pathlib import Path
 from typing import Protocol
@@ -14,7 +15,7 @@ from opensoul.adapters.persistence.postgres.sessions import PostgresStore
 from opensoul.adapters.persistence.sqlite.sessions.store import SqliteStore
 from opensoul.domain.errors import StoreFailed
 from opensoul.domain.messages import Image, Message, Reasoning, Role, Text, ToolCall
-from opensoul.domain.models.calls import Usage
+from opensoul.domain.models.calls import StopReason, Usage
 from opensoul.domain.ports import SessionCatalog, SessionStore, StoredSession, Transcript
 from opensoul.domain.sessions.keys import SessionKey
 from opensoul.domain.sessions.records import (
@@ -106,7 +107,7 @@ async def test_a_turn_is_found_by_its_run(store: Store) -> None:
         Message(Role.ASSISTANT, (Reasoning("hm"), ToolCall("c1", "look", "{}"))),
     )
     turns = [
-        make_turn("r1", usage=Usage(3, 4, 1, 2, estimated=True)),
+        replace(make_turn("r1", usage=Usage(3, 4, 1, 2, estimated=True)), stop=StopReason.LENGTH),
         make_turn("r2", *said, at=1_234.5),
         make_turn("r3", key=OTHER, one_off=True),
         make_turn("\ud800", question("\udc00"), key=SessionKey("main", "\ud800"), model="\ud800"),

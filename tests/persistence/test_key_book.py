@@ -56,16 +56,16 @@ async def test_keys_are_kept_and_replaced(book: KeyBook) -> None:
     await book.close()
 
 
-async def test_usage_is_kept_by_key_and_day(book: KeyBook) -> None:
+async def test_usage_is_added_by_key_and_day(book: KeyBook) -> None:
     first = KeyUsage("b", "2027-01-15", 1, 1, 2, 3, 1, 0.5, 0)
     others = (KeyUsage("a", "2027-01-16"), KeyUsage("b", "2027-01-16", 4))
     assert await book.usage("") == ()
-    await book.put_usage((first, *others))
+    assert await book.add_usage((first, *others)) == (first, *others)
     assert await book.usage("") == (first, *others)
     assert await book.usage("2027-01-16") == others
-    more = KeyUsage("b", "2027-01-15", 2, 2, 4, 6, 2, 1.0, 1)
-    await book.put_usage((more,))
-    assert (await book.usage(""))[0] == more
+    total = KeyUsage("b", "2027-01-15", 3, 3, 6, 9, 3, 1.5, 1)
+    assert await book.add_usage((KeyUsage("b", "2027-01-15", 2, 2, 4, 6, 2, 1.0, 1),)) == (total,)
+    assert (await book.usage(""))[0] == total
     await book.close()
 
 

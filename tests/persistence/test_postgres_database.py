@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from secrets import token_hex
 
 import psycopg
@@ -12,12 +12,17 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from opensoul.adapters.persistence.postgres import Database
+from opensoul.adapters.persistence.postgres.database import Connection
 from opensoul.domain.errors import StoreFailed
+
+from .postgres_server import private_cluster, server_programs
 
 
 @asynccontextmanager
-async def opened(url: str, connections: tuple[int, int] = (1, 4)) -> AsyncIterator[Database]:
-    pool = Database(url, connections=connections, patience=5.0)
+async def opened(
+    url: str, connections: tuple[int, int] = (1, 4), patience: float = 5.0
+) -> AsyncIterator[Database]:
+    pool = Database(url, connections=connections, patience=patience)
     await pool.open()
     try:
         yield pool
@@ -67,6 +72,52 @@ async def test_a_connection_that_the_server_ended_is_replaced(postgres_url: str)
             assert len(other.execute(ended, (name,)).fetchall()) == 3
 
         assert await asyncio.gather(*(pool.rows("SELECT 1") for _ in range(6))) == [[(1,)]] * 6
+
+
+async def test_a_change_is_made_once_where_its_connection_breaks(postgres_url: str) -> None:
+    """Before the commit it is made again; the commit itself is not repeated."""
+    async with opened(postgres_url) as pool:
+        await pool.execute("CREATE TABLE seen (number integer)")
+        broken = 0
+
+        async def insert(connection: Connection) -> None:
+            nonlocal broken
+            await connection.execute("INSERT INTO seen VALUES (1)")
+            if not broken:
+                broken = connection.info.backend_pid
+                with psycopg.connect(postgres_url, autocommit=True) as other:
+                    other.execute("SELECT pg_terminate_backend(%s)", (broken,))
+            await connection.execute("INSERT INTO seen VALUES (2)")
+
+        await pool.change(insert)
+        assert await pool.rows("SELECT number FROM seen ORDER BY 1") == [(1,), (2,)]
+
+
+async def test_what_fails_for_another_reason_is_not_repeated(postgres_url: str) -> None:
+    async with opened(postgres_url) as pool:
+        with pytest.raises(StoreFailed, match="nowhere"):
+            await pool.execute("INSERT INTO nowhere VALUES (1)")
+        assert await pool.rows("SELECT 1") == [(1,)]
+
+
+async def test_calls_fail_while_the_server_is_away_and_succeed_after_it_is_back() -> None:
+    programs = server_programs()
+    if programs is None:
+        pytest.skip("no PostgreSQL is installed, and a server that others use is not stopped")
+    with private_cluster(programs) as cluster:
+        async with opened(cluster.url, (2, 2), patience=0.5) as pool:
+            await asyncio.to_thread(cluster.stop)
+            for _ in range(3):
+                with pytest.raises(StoreFailed):
+                    await pool.rows("SELECT 1")
+            await asyncio.to_thread(cluster.start)
+
+            answers: list[object] = []
+            async with asyncio.timeout(30):
+                while not answers:
+                    with suppress(StoreFailed):
+                        answers = await asyncio.gather(pool.rows("SELECT 1"), pool.rows("SELECT 1"))
+            assert answers == [[(1,)], [(1,)]]
 
 
 async def test_a_call_waits_no_longer_than_its_patience_for_a_connection(postgres_url: str) -> None:

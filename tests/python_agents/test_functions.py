@@ -14,6 +14,7 @@ import pytest
 from opensoul.adapters.python_agents import Status
 from tests.app.serving import Served, serving
 from tests.python_agents.conftest import Write, configured
+from tests.test_architecture import ROOT
 
 ASYNC_GENERATOR = """
     async def agent(run):
@@ -320,3 +321,128 @@ async def test_a_changed_target_is_in_force_for_the_next_run(write: Write, tmp_p
         after = await served.text()
 
     assert (before, after) == ("first", "2nd")
+
+
+SHARED = """
+    import asyncio
+    tools = []
+    async def first(run):
+        tools.append(asyncio.get_running_loop())
+        yield "first"
+    async def second(run):
+        yield str(tools[0] is asyncio.get_running_loop())
+"""
+
+
+async def test_the_agents_of_a_module_share_their_loop_also_when_they_are_configured_anew(
+    write: Write, tmp_path: Path
+) -> None:
+    name = write(SHARED)
+
+    async with serving(tmp_path, configured({"target": f"{name}:first"})) as served:
+        await served.text()
+        served.configure(configured({"target": f"{name}:second"}))
+        async with asyncio.timeout(30):
+            await served.container.reloads().applied()
+        same = await served.text()
+
+    assert same == "True"
+
+
+async def test_agents_are_imported_one_after_the_other(write: Write, tmp_path: Path) -> None:
+    log = write("events = []\n")
+    names = [
+        write(f"""
+            from {log} import events
+            events.append("begin")
+            sum(range(2_000_000))
+            events.append("end")
+            def agent(run): return "fine"
+        """)
+        for _ in range(4)
+    ]
+
+    targets = [{"target": f"{name}:agent"} for name in names]
+    async with serving(tmp_path, configured(*targets)) as served:
+        agents = served.container.python_agents()
+        states = [await agents.loaded(agent) for agent in ("main", "a1", "a2", "a3")]
+
+    assert [state.status for state in states] == [Status.READY] * 4
+    assert sys.modules[log].events == ["begin", "end"] * 4
+
+
+async def test_a_loop_that_is_no_longer_blocked_is_used_again(write: Write, tmp_path: Path) -> None:
+    name = write("""
+        import asyncio
+        import threading
+        release = threading.Event()
+        async def agent(run):
+            yield str(id(asyncio.get_running_loop()))
+            if run.text == "block":
+                release.wait(60)
+    """)
+
+    async with serving(tmp_path, configured({"target": f"{name}:agent"})) as served:
+        before = await served.text()
+        question = [{"role": "user", "content": "block"}]
+        async with served.ask(stream=True, messages=question) as response:
+            await response.content.readuntil(before.encode())
+            meanwhile = await served.text()
+            sys.modules[name].release.set()
+            await response.read()
+        async with asyncio.timeout(30):
+            while await served.text() != before:
+                pass  # It is used again once its loop has reported itself.
+
+    assert meanwhile != before
+
+
+async def test_the_function_of_the_documentation_works(write: Write, tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "your-agent.md").read_text("utf-8")
+    section = page.partition("## Plain functions")[2]
+    name = write(section.partition("```python\n")[2].partition("```")[0])
+
+    async with (
+        serving(tmp_path, configured({"target": f"{name}:support"})) as served,
+        served.ask({"x-opensoul-events": "tools"}) as response,
+    ):
+        answer = await response.json()
+
+    assert answer["choices"][0]["message"]["content"].endswith("asked: hello")
+    assert answer["usage"]["prompt_tokens"] == 120
+
+
+async def test_a_generator_is_executed_and_closed_in_one_thread(
+    write: Write, tmp_path: Path
+) -> None:
+    name = write("""
+        import threading
+        closed = []
+        def agent(run):
+            try:
+                for _ in range(3):
+                    yield f"{threading.get_ident()} "
+            finally:
+                closed.append(threading.get_ident())
+    """)
+
+    async with serving(tmp_path, configured({"target": f"{name}:agent"})) as served:
+        threads = set((await served.text()).split())
+        closed = sys.modules[name].closed
+
+    assert threads == {str(ident) for ident in closed}
+    assert len(closed) == 1
+
+
+async def test_a_function_that_raises_stop_iteration_fails(write: Write, tmp_path: Path) -> None:
+    name = write("""
+        def agent(run):
+            raise StopIteration
+    """)
+
+    async with (
+        serving(tmp_path, configured({"target": f"{name}:agent"})) as served,
+        served.ask() as response,
+    ):
+        assert response.status == 502
+        assert "UserCodeExited" in (await response.json())["error"]["message"]

@@ -112,6 +112,7 @@ async def pid_of(response: Any) -> int:
     async with asyncio.timeout(30):
         while True:
             line = await response.content.readline()
+            assert line, "the answer has no process id"
             if line.startswith(b"data: {"):
                 delta = json.loads(line[6:])["choices"][0]["delta"]
                 if delta.get("content", "").strip().isdigit():
@@ -171,9 +172,10 @@ async def test_a_loop_without_end_is_killed_with_its_run(
 ) -> None:
     content = configured({"target": f"{write(AGENT)}:agent", **PROCESS})
     if not leaves:
-        content["agents"]["list"][0]["timeoutSeconds"] = 1
+        content["agents"]["list"][0]["timeoutSeconds"] = 3
 
     async with serving(tmp_path, content) as served:
+        await served.container.python_agents().loaded("main")
         async with served.ask(stream=True, messages=says("spin")) as response:
             pid = await pid_of(response)
             end = "" if leaves else await rest_of(response)

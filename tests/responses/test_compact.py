@@ -115,3 +115,9 @@ async def test_a_summary_of_another_service_is_refused(served: Served, encrypted
 @pytest.mark.parametrize("summary", ["", "They spoke.", "\u4f60\u597d", "half \ud83d"])
 def test_a_summary_comes_back_as_it_was(summary: str) -> None:
     assert summary_in(content_of(summary)) == summary
+
+
+async def test_compact_is_no_response(served: Served) -> None:
+    async with served.client.get(COMPACT, headers=served.authorization) as response:
+        assert response.status == 405
+        assert response.headers["Allow"] == "POST"

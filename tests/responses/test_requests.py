@@ -417,7 +417,14 @@ async def test_a_schema_is_the_structured_output_of_chat(
             {"stream": True, "stream_options": {"include_obfuscation": True}},
             "stream_options.include_obfuscation",
         ),
+        ({"include": ["reasoning.encrypted_content", 1]}, "include[1]"),
         ({"model": 1}, "model"),
+        ({"conversation": 1}, "conversation"),
+        ({"conversation": []}, "conversation"),
+        ({"conversation": {}}, "conversation.id"),
+        ({"conversation": {"id": 1}}, "conversation.id"),
+        ({"metadata": {"k" * 65: "v"}}, f"metadata.{'k' * 65}"),
+        ({"metadata": {"[key]": 1}}, "metadata.[key]"),
     ],
 )
 async def test_what_is_wrong_or_not_supported_is_named(

@@ -94,6 +94,16 @@ async def test_an_answer_goes_on_without_its_client_where_that_is_asked_for(
     assert sent == ["Hi", "Hello there", "Go on"]
 
 
+async def test_its_runs_are_listed_where_chat_completions_are_off(
+    served: Served, provider: FakeProvider
+) -> None:
+    body = {"input": "Hi"}
+    async with served.client.post(RESPONSES, json=body, headers=served.authorization) as reply:
+        run = reply.headers["x-opensoul-run-id"]
+    async with served.client.get("/v1/runs", headers=served.authorization) as reply:
+        assert [one["id"] for one in (await reply.json())["data"]] == [run]
+
+
 async def test_a_request_needs_a_key_that_is_known(served: Served) -> None:
     async with served.client.post(RESPONSES, json={"input": "Hi"}) as reply:
         assert reply.status == 401

@@ -484,10 +484,11 @@ async def test_what_others_have_made_is_changed_by_administrators_only(
         first = await respond(served)
         body = {"items": [{"role": "user", "content": "x", "id": "msg_x"}]}
         talk = (await call(served, "POST", "/v1/conversations", body))[1]["id"]
+        added = {"items": [{"role": "user", "content": "y"}]}
         requests: list[tuple[str, str, object]] = [
             ("DELETE", f"/v1/responses/{first['id']}", None),
             ("POST", f"/v1/conversations/{talk}", {"metadata": {}}),
-            ("POST", f"/v1/conversations/{talk}/items", body),
+            ("POST", f"/v1/conversations/{talk}/items", added),
             ("DELETE", f"/v1/conversations/{talk}/items/msg_x", None),
             ("DELETE", f"/v1/conversations/{talk}", None),
         ]
@@ -497,3 +498,19 @@ async def test_what_others_have_made_is_changed_by_administrators_only(
                     method, path, json=sent, headers=office.headers("ada") | more
                 ) as response:
                     assert response.status == expected, (method, path, await response.text())
+
+
+async def test_two_responses_at_once_go_on_from_the_same_one(
+    served: Served, provider: FakeProvider
+) -> None:
+    first = await respond(served, "one")
+
+    both = await asyncio.gather(
+        *(respond(served, text, previous_response_id=first["id"]) for text in ("left", "right"))
+    )
+
+    histories = [said(request) for request in provider.requests[1:]]
+    assert sorted(histories) == [["one", "Hello!", "left"], ["one", "Hello!", "right"]]
+    for response, text in zip(both, ("left", "right"), strict=True):
+        await respond(served, "on", previous_response_id=response["id"])
+        assert said(provider.requests[-1]) == ["one", "Hello!", text, "Hello!", "on"]

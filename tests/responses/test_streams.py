@@ -26,7 +26,16 @@ from opensoul.domain.models import (
     ToolCallDelta,
     Usage,
 )
-from opensoul.domain.runs import Aborted, ClientCalls, Finished, RunEvent, ToolFinished, ToolStarted
+from opensoul.domain.runs import (
+    Aborted,
+    ClientCalls,
+    Finished,
+    Resumed,
+    RunEvent,
+    StepDone,
+    ToolFinished,
+    ToolStarted,
+)
 from tests.http.app import Harness
 from tests.http.client import bare
 
@@ -283,3 +292,58 @@ async def test_a_run_is_aborted_when_its_client_leaves(gateway: Harness) -> None
         connection.leave()
 
         assert isinstance(await gateway.run_log.end_of(), Aborted)
+
+
+AGAIN = Resumed(2, 2, "What executed the run died.")
+CALLS = ClientCalls((ToolCall("c1", "f", "{}"),))
+
+
+@pytest.mark.parametrize(
+    ("lost", "again", "output"),
+    [
+        ([TextDelta("lo"), TextDelta("st")], [TextDelta("b")], ["thought", "a b"]),
+        ([ReasoningDelta("lo"), ReasoningDelta("st")], [TextDelta("b")], ["thought", "a b"]),
+        ([ReasoningDelta("lo"), TextDelta("st")], [TextDelta("b")], ["thought", "a b"]),
+        (
+            [ReasoningDelta("lost"), TextDelta("lost")],
+            [ReasoningDelta("why"), TextDelta("b")],
+            ["thought", "a b", "why"],
+        ),
+    ],
+)
+def test_an_answer_that_was_begun_again_has_nothing_of_the_lost_attempt(
+    lost: list[RunEvent], again: list[RunEvent], output: list[str]
+) -> None:
+    frames = Frames(HEAD, extras=Extras(reasoning=True, tools=False), clock=time.time)
+    end = Finished(StopReason.STOP, Usage(1, 1), "m")
+    stored: list[RunEvent] = [ReasoningDelta("thought"), TextDelta("a "), StepDone(1)]
+    events = sent(frames.of([*stored, *lost, AGAIN, *again, end], 1))
+
+    done = [event for event in events if event["type"] == "response.output_text.done"]
+    assert [event["text"] for event in done] == [output[1]]
+    assert contents(events[-1]["response"]["output"]) == output
+
+
+def test_a_message_of_which_nothing_is_left_is_not_in_the_answer() -> None:
+    frames = Frames(HEAD, extras=Extras(reasoning=True, tools=False), clock=time.time)
+    end = Finished(StopReason.TOOL_CALLS, Usage(1, 1), "m")
+    lost: list[RunEvent] = [ReasoningDelta("lost"), TextDelta("lost")]
+    events = sent(frames.of([*lost, AGAIN, CALLS, end], 1))
+
+    assert contents(events[-1]["response"]["output"]) == ["f"]
+
+
+def sent(frames: bytes) -> list[dict[str, Any]]:
+    lines = frames.decode().splitlines()
+    data = [line.removeprefix("data: ") for line in lines if line.startswith("data: {")]
+    return [json.loads(text) for text in data]
+
+
+def contents(output: Sequence[dict[str, Any]]) -> list[str]:
+    """The text or the name of each item."""
+    return [
+        item["name"]
+        if item["type"] == "function_call"
+        else (item.get("content") or item["summary"])[0]["text"]
+        for item in output
+    ]

@@ -220,6 +220,7 @@ def dependencies(bench: Bench) -> Dependencies:
         stop=missing,
         tool_servers=tuple,
         sandboxes=no_sandboxes,
+        python_agents=tuple,
         facts=Facts("1", "host", "/state/opensoul.json", "/state", 0.0),
         store="memory",
         clock=bench.clock,

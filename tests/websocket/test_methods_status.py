@@ -1,4 +1,4 @@
-"""`status`: what it shows of MCP servers and sandboxes, and to whom."""
+"""`status`: what it shows of MCP servers, sandboxes and Python agents, and to whom."""
 
 from __future__ import annotations
 
@@ -45,7 +45,24 @@ async def test_only_administrators_see_why_a_sandbox_is_not_available() -> None:
     assert shown == {"operator": await sandboxes(), "reader": [row]}
 
 
-async def test_without_servers_and_sandboxes_neither_is_mentioned() -> None:
+async def test_only_administrators_see_why_a_python_agent_cannot_be_loaded() -> None:
+    bench = Bench()
+    await bench.store.open()
+    row = {"agentId": "main", "isolation": "thread", "state": "failed"}
+    private = {"target": "agents:main", "problem": "no module /srv/agents.py"}
+
+    report = HealthReport(replace(bench.dependencies, python_agents=lambda: [row | private]))
+    reader = connection("reader", READER)
+    shown = {
+        client.id: (await report.status(Call("status", client, list[object]().append)))[
+            "pythonAgents"
+        ]
+        for client in (bench.operator, reader)
+    }
+    assert shown == {"operator": [row | private], "reader": [row]}
+
+
+async def test_what_is_not_configured_is_not_mentioned() -> None:
     bench = Bench()
     await bench.store.open()
     status = await HealthReport(bench.dependencies).status(
@@ -53,3 +70,4 @@ async def test_without_servers_and_sandboxes_neither_is_mentioned() -> None:
     )
     assert "mcp" not in status
     assert "sandboxes" not in status
+    assert "pythonAgents" not in status

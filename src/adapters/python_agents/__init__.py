@@ -2,19 +2,22 @@
 
 from .agents import PythonAgents, PythonAgentState, Status
 from .errors import TargetInvalid
+from .inspection import Inspection, inspected
 from .models import GatewayModel, ModelAccess, model
-from .recognition import GROUP, Framework
+from .recognition import GROUP, PLAIN, Framework
 from .runner import PythonRunner
 from .runs import AgentEvent, AgentEvents, AgentRun, ApprovalsAsked, Resumption
 
 __all__ = [
     "GROUP",
+    "PLAIN",
     "AgentEvent",
     "AgentEvents",
     "AgentRun",
     "ApprovalsAsked",
     "Framework",
     "GatewayModel",
+    "Inspection",
     "ModelAccess",
     "PythonAgentState",
     "PythonAgents",
@@ -22,5 +25,6 @@ __all__ = [
     "Resumption",
     "Status",
     "TargetInvalid",
+    "inspected",
     "model",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
@@ -13,7 +13,7 @@ from typing import Protocol
 
 from ...domain.agents import Agent, Isolation, PythonTarget
 from ...domain.errors import AgentFailed
-from .errors import TargetInvalid
+from .errors import TargetInvalid, own_frames
 from .functions import stream
 from .loading import load
 from .models import ModelAccess, provided
@@ -41,6 +41,18 @@ class PythonAgentState:
     status: Status
     what: str = ""
 
+    def described(self) -> dict[str, object]:
+        """The state as JSON data; `problem` may quote what the agent's module has raised."""
+        failed = self.status is Status.FAILED
+        what = {"problem" if failed else "description": self.what} if self.what else {}
+        return {
+            "agentId": self.agent_id,
+            "target": self.target,
+            "isolation": self.isolation.value,
+            "state": self.status.value,
+            **what,
+        }
+
 
 class Host(Protocol):
     """Where the code of one agent runs."""
@@ -58,6 +70,12 @@ class Host(Protocol):
         ...
 
 
+async def _load(target: PythonTarget, frameworks: Frameworks) -> tuple[object, str]:
+    """The agent and its description. Raises TargetInvalid."""
+    loaded = load(target)
+    return loaded, described(loaded, frameworks)
+
+
 class InlineHost:
     """On the Gateway's own event loop."""
 
@@ -65,13 +83,12 @@ class InlineHost:
         self._target = target
         self._frameworks = frameworks
         self._loaded: object = None
+        self._thread: AgentThread | None = None
 
     async def load(self) -> str:
-        def work() -> tuple[object, str]:
-            loaded = load(self._target)
-            return loaded, described(loaded, self._frameworks)
-
-        self._loaded, what = await asyncio.to_thread(work)
+        # In a thread that the end of the process does not wait for: an import may never end.
+        self._thread = AgentThread(f"import {self._target.target}")
+        self._loaded, what = await self._thread.call(_load(self._target, self._frameworks))
         return what
 
     async def stream(self, run: AgentRun) -> AsyncGenerator[list[AgentEvent]]:
@@ -81,66 +98,110 @@ class InlineHost:
                 yield batch
 
     async def close(self) -> None:
-        """Nothing was started."""
+        if self._thread is not None:
+            await self._thread.close()
+
+
+_Package = tuple[str, str]
+"""A directory, and the name of the package in it."""
+
+
+class Threads:
+    """A thread with an event loop for each package with agents. The clients that agents open belong
+    to the loop on which they are first used, and are often shared by the agents of a package, so
+    that it has one loop while the Gateway runs. While code blocks that loop, runs get another."""
+
+    def __init__(self) -> None:
+        self._current: dict[_Package, AgentThread] = {}
+        self._spare: dict[_Package, AgentThread] = {}
+        self._blocked: list[AgentThread] = []
+
+    def of(self, target: PythonTarget) -> AgentThread:
+        key = _package(target)
+        if key not in self._current:
+            spare = self._spare.pop(key, None)
+            self._current[key] = spare or AgentThread(f"agents of {key[1]}")
+        return self._current[key]
+
+    def replace(self, target: PythonTarget, thread: AgentThread) -> None:
+        """Give runs another thread, until the loop of this one is no longer blocked."""
+        key = _package(target)
+        if self._current.get(key) is not thread:
+            return
+        del self._current[key]
+        self._blocked.append(thread)
+        here = asyncio.get_running_loop()
+
+        def released() -> None:  # Called on the loop that was blocked.
+            with suppress(RuntimeError):  # The Gateway has ended.
+                here.call_soon_threadsafe(self._restore, key, thread)
+
+        thread.loop.call_soon_threadsafe(released)
+
+    def _restore(self, key: _Package, thread: AgentThread) -> None:
+        if thread not in self._blocked:
+            return
+        self._blocked.remove(thread)
+        if (substitute := self._current.get(key)) is not None:
+            if key in self._spare:
+                self._blocked.append(self._spare[key])
+            self._spare[key] = substitute
+        self._current[key] = thread
+
+    async def close(self) -> None:
+        threads = [*self._blocked, *self._current.values(), *self._spare.values()]
+        self._blocked.clear()
+        self._current.clear()
+        self._spare.clear()
+        await asyncio.gather(*(thread.close() for thread in threads))
+
+
+def _package(target: PythonTarget) -> _Package:
+    return target.path, target.target.partition(":")[0].partition(".")[0]
 
 
 class ThreadHost:
-    """In a thread and an event loop of its own. The clients that an agent opens belong to the loop
-    on which they are first used, so that it has one for its life; only when its code has blocked
-    that loop do later runs get another."""
+    """In the thread of the agent's package."""
 
-    def __init__(self, target: PythonTarget, frameworks: Frameworks) -> None:
+    def __init__(self, target: PythonTarget, frameworks: Frameworks, threads: Threads) -> None:
         self._target = target
         self._frameworks = frameworks
+        self._threads = threads
         self._loaded: object = None
-        self._thread: AgentThread | None = None
-        self._blocked: list[AgentThread] = []
 
     async def load(self) -> str:
-        async def work() -> tuple[object, str]:
-            loaded = load(self._target)
-            return loaded, described(loaded, self._frameworks)
-
-        self._loaded, what = await self._running().call(work())
+        loading = _load(self._target, self._frameworks)
+        self._loaded, what = await self._threads.of(self._target).call(loading)
         return what
 
     async def stream(self, run: AgentRun) -> AsyncGenerator[list[AgentEvent]]:
+        thread = self._threads.of(self._target)
         try:
-            async with aclosing(self._read(run)) as batches:
+            async with aclosing(self._read(run, thread)) as batches:
                 async for batch in batches:
                     yield batch
         except LoopBlocked:
-            self._replace(run)
+            self._replace(run, thread)
         else:
             return
-        async with aclosing(self._read(run)) as batches:
+        thread = self._threads.of(self._target)
+        async with aclosing(self._read(run, thread)) as batches:
             async for batch in batches:
                 yield batch
 
-    def _read(self, run: AgentRun) -> AsyncGenerator[list[AgentEvent]]:
-        make = partial(stream, self._loaded, run, self._frameworks)
-        return Pump(make, self._running().loop).read()
-
-    async def close(self) -> None:
-        threads = [*self._blocked, *(() if self._thread is None else (self._thread,))]
-        self._thread = None
-        for thread in threads:
-            await thread.close()
-
-    def _running(self) -> AgentThread:
-        if self._thread is None:
-            self._thread = AgentThread(f"agent {self._target.target}")
-        return self._thread
-
-    def _replace(self, run: AgentRun) -> None:
-        """Give this run and later ones another thread: some other run blocks the loop."""
-        if self._thread is not None:
-            self._blocked.append(self._thread)
-        self._thread = None
+    def _replace(self, run: AgentRun, thread: AgentThread) -> None:
         logger.error(
-            "the code of an agent blocks its event loop; later runs get another thread",
+            "the code of an agent blocks its event loop; runs get another thread meanwhile",
             extra={"agent": run.agent_id, "run": run.run_id, "target": self._target.target},
         )
+        self._threads.replace(self._target, thread)
+
+    def _read(self, run: AgentRun, thread: AgentThread) -> AsyncGenerator[list[AgentEvent]]:
+        make = partial(stream, self._loaded, run, self._frameworks)
+        return Pump(make, thread.loop).read()
+
+    async def close(self) -> None:
+        """Its thread is that of other agents, too."""
 
 
 @dataclass(slots=True, eq=False)
@@ -173,6 +234,7 @@ class PythonAgents:
     def __init__(self, find: Find, models: ModelAccess | None = None) -> None:
         self._frameworks = Frameworks(find)
         self._models = models
+        self._threads = Threads()
         self._entries: dict[str, _Entry] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -190,6 +252,18 @@ class PythonAgents:
     def states(self) -> tuple[PythonAgentState, ...]:
         """All agents, in the order of their ids."""
         return tuple(entry.state for _, entry in sorted(self._entries.items()))
+
+    def unavailable(self) -> dict[str, str]:
+        """The agents that are not ready, with a sentence for everybody."""
+        return {
+            f"agent {state.agent_id}": (
+                f"The agent `{state.agent_id}` is being loaded."
+                if state.status is Status.LOADING
+                else f"The agent `{state.agent_id}` cannot be loaded."
+            )
+            for state in self.states()
+            if state.status is not Status.READY
+        }
 
     async def loaded(self, agent_id: str) -> PythonAgentState:
         """The state of an agent once it is loaded, or cannot be."""
@@ -232,6 +306,7 @@ class PythonAgents:
         self._entries.clear()
         while self._closing:
             await asyncio.wait(self._closing)
+        await self._threads.close()
 
     def _entry_of(self, agent: Agent) -> _Entry:
         """The entry of an agent; one of an earlier configuration is loaded for its last runs."""
@@ -256,7 +331,7 @@ class PythonAgents:
             return InlineHost(target, self._frameworks)
         if target.isolation is Isolation.PROCESS:
             return ProcessHost(target)
-        return ThreadHost(target, self._frameworks)
+        return ThreadHost(target, self._frameworks, self._threads)
 
     async def _load(self, entry: _Entry) -> str:
         extra = {"agent": entry.agent_id, "target": entry.target.target}
@@ -266,13 +341,14 @@ class PythonAgents:
             with provided(entry.access):
                 entry.described = await entry.host.load()
         except TargetInvalid as error:
-            entry.problem = error
-            logger.exception("an agent cannot be loaded", extra=extra)
-            return ""
-        except Exception as error:
-            # The outermost handler of the task: runs of the agent would wait for ever.
-            entry.problem = TargetInvalid(f"{type(error).__name__}: {error}")
-            logger.exception("an agent cannot be loaded", extra=extra)
+            entry.problem, cause = error, error.__cause__
+        except Exception as error:  # The outermost handler of the task: runs would wait for ever.
+            what = f"The agent cannot be loaded: {type(error).__name__}: {error}"
+            entry.problem, cause = TargetInvalid(what), error
+        if entry.problem is not None:
+            shown = None if cause is None else own_frames(cause)
+            message = "an agent cannot be loaded: %s"
+            logger.error(message, entry.problem.message, exc_info=shown, extra=extra)
             return ""
         logger.info("an agent is loaded: %s", entry.described, extra=extra)
         return entry.described

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
+import importlib
+import os
+from types import TracebackType
+
 from ...domain.errors import AgentFailed, FailureKind, GatewayError, ModelFailed
 
 _KINDS = {
@@ -17,6 +23,11 @@ _UNREACHABLE = frozenset(
 )
 _CUT = frozenset({"RemoteProtocolError", "IncompleteRead", "ServerDisconnectedError"})
 _MOST_CAUSES = 16
+_MACHINERY = frozenset(
+    os.path.dirname(file)
+    for file in (__file__, importlib.__file__, asyncio.__file__, concurrent.futures.__file__)
+)
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 
 class TargetInvalid(Exception):
@@ -37,6 +48,21 @@ class RemoteFailure(Exception):
 
 class UserCodeExited(Exception):
     """The code of an agent raised SystemExit or another exception that ends programs."""
+
+
+def own_frames(error: BaseException) -> ExcInfo:
+    """The error for a log, from the first frame of the user's code on: those of the Gateway and of
+    Python's import come before it."""
+    found = error.__traceback__
+    while found is not None and _is_machinery(found.tb_frame.f_code.co_filename):
+        found = found.tb_next
+    if found is None and not isinstance(error, SyntaxError):  # That names its file and line itself.
+        found = error.__traceback__
+    return type(error), error, found
+
+
+def _is_machinery(file: str) -> bool:
+    return file.startswith("<frozen importlib") or os.path.dirname(file) in _MACHINERY
 
 
 def failure_of(error: BaseException, agent_id: str) -> GatewayError:
@@ -72,6 +98,8 @@ def _chain(error: BaseException) -> list[BaseException]:
 
 
 def _kind_of(error: BaseException) -> FailureKind | None:
+    if isinstance(error, ModelFailed):
+        return error.kind
     status = getattr(error, "status_code", None)
     if isinstance(status, int) and not isinstance(status, bool):
         if status in _KINDS:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import Any, cast
 
 from ...domain.errors import AgentFailed
@@ -29,6 +28,7 @@ from ...domain.runs import (
 from ...domain.sessions import estimate, estimate_all
 from .recognition import Frameworks, unwrapped
 from .runs import ENDS, AgentEvent, AgentEvents, AgentRun, ApprovalsAsked
+from .threads import CallThread
 
 _YIELDED = (*RUNNER_EVENTS, ApprovalsAsked, Usage)
 _END = object()
@@ -70,8 +70,16 @@ async def _called(function: Callable[[AgentRun], object], run: AgentRun) -> obje
         or inspect.iscoroutinefunction(plain)
         or inspect.isgeneratorfunction(plain)
     )
-    result = function(run) if is_quick else await asyncio.to_thread(function, run)
+    result = function(run) if is_quick else await _in_thread(function, run)
     return await result if inspect.isawaitable(result) else result
+
+
+async def _in_thread(function: Callable[[AgentRun], object], run: AgentRun) -> object:
+    thread = CallThread(f"agent {run.agent_id}")
+    try:
+        return await thread.call(function, run)
+    finally:
+        thread.close()
 
 
 @consumes(
@@ -87,9 +95,15 @@ async def _of_function(result: object, run: AgentRun) -> AsyncGenerator[list[Age
     texts: list[str] = []
     usage: Usage | None = None
     calls: tuple[ClientCalls, ...] = ()
-    items = _items(result)
+    items = result if isinstance(result, AsyncGenerator) else _items(result)
     async with aclosing(items):
         async for item in items:
+            if type(item) is str:  # The usual case, without the work of the others.
+                if item:
+                    delta = TextDelta(item)
+                    texts.append(item)
+                    yield [delta]
+                continue
             batch: list[AgentEvent] = []
             for event in _checked(item):
                 if isinstance(event, Usage):
@@ -125,20 +139,12 @@ async def _items(result: object) -> AsyncGenerator[AgentEvents]:
     if isinstance(result, str):
         yield result
     elif isinstance(result, AsyncIterator):
-        try:
-            async for item in result:
-                yield item
-        finally:
-            if isinstance(result, AsyncGenerator):
-                await result.aclose()
+        async for item in result:
+            yield item
     elif isinstance(result, Iterator):
-        iterator = result
-        try:
-            while (item := await asyncio.to_thread(_next, iterator)) is not _END:
+        async with aclosing(_in_one_thread(result)) as items:
+            async for item in items:
                 yield item
-        finally:
-            if isinstance(iterator, Generator):
-                await asyncio.to_thread(_close, iterator)
     else:
         raise AgentFailed(
             f"The function of an agent returned {_kind(result)}; it has to return or yield text, "
@@ -146,14 +152,25 @@ async def _items(result: object) -> AsyncGenerator[AgentEvents]:
         )
 
 
-def _next(iterator: Iterator[Any]) -> Any:
-    return next(iterator, _END)
-
-
-def _close(generator: Generator[Any, Any, Any]) -> None:
-    # While it is executed, it cannot be closed; it ends when its thread releases it.
-    with suppress(ValueError):
-        generator.close()
+async def _in_one_thread(iterator: Iterator[AgentEvents]) -> AsyncGenerator[AgentEvents]:
+    """What an iterator yields, all of it from the same thread."""
+    thread = CallThread("iterator of an agent")
+    is_executed = False
+    try:
+        while True:
+            is_executed = True
+            item: Any = await thread.call(next, iterator, _END)
+            is_executed = False
+            if item is _END:
+                return
+            yield item
+    finally:
+        if isinstance(iterator, Generator):
+            if is_executed:
+                thread.post(iterator.close)  # When it yields, which may be never.
+            else:
+                await thread.call(iterator.close)
+        thread.close()
 
 
 def _checked(item: AgentEvents) -> list[AgentEvent]:

@@ -14,7 +14,7 @@ from contextlib import aclosing, suppress
 from pathlib import Path
 
 from ...domain.agents import PythonTarget
-from ...domain.errors import AgentFailed, FailureKind, ModelFailed
+from ...domain.errors import AgentFailed, FailureKind, InvalidRequest, ModelFailed
 from .errors import RemoteFailure, TargetInvalid
 from .models import current_access, environment
 from .runs import ENDS, AgentEvent, AgentRun
@@ -325,12 +325,14 @@ def _failure(frame: Frame, run: AgentRun) -> Exception:
         exc_info=RemoteFailure(str(frame["details"])),
         extra={"agent": run.agent_id, "run": run.run_id},
     )
+    if frame["kind"] is not None:
+        why = message or f"The model of the agent `{run.agent_id}` failed: {name}."
+        return ModelFailed(FailureKind(frame["kind"]), why)
+    if name == InvalidRequest.__name__:
+        param = frame["param"]
+        return InvalidRequest(message, param=param if isinstance(param, str) else None)
     if message:
         return AgentFailed(message)
-    if frame["kind"] is not None:
-        return ModelFailed(
-            FailureKind(frame["kind"]), f"The model of the agent `{run.agent_id}` failed: {name}."
-        )
     return AgentFailed(
         f"The agent `{run.agent_id}` failed with {name}; the Gateway's log says where."
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from importlib.metadata import EntryPoint
 from typing import Protocol
@@ -11,8 +12,12 @@ from typing import Protocol
 from .errors import TargetInvalid
 from .runs import AgentEvents, AgentRun
 
+logger = logging.getLogger(__name__)
+
 GROUP = "opensoul.python_agents"
 """The group of entry points that name frameworks."""
+PLAIN = "plain"
+"""The framework of plain functions, which no entry point has."""
 Find = Callable[[str], Iterable[EntryPoint]]
 
 
@@ -58,8 +63,20 @@ class Frameworks:
     def _all(self) -> Mapping[str, Framework]:
         if self._loaded is None:
             points = sorted(self._find(GROUP), key=lambda point: point.name)
-            self._loaded = {point.name: point.load()() for point in points}
+            loaded = ((point.name, _adapter(point)) for point in points)
+            self._loaded = {name: one for name, one in loaded if one is not None}
         return self._loaded
+
+
+def _adapter(point: EntryPoint) -> Framework | None:
+    """None where it cannot be loaded: the agents of other frameworks do not need it."""
+    try:
+        made: Framework = point.load()()
+    except Exception:
+        extra = {"framework": point.name, "adapter": point.value}
+        logger.exception("the adapter of a framework cannot be loaded", extra=extra)
+        return None
+    return made
 
 
 def described(target: object, frameworks: Frameworks) -> str:

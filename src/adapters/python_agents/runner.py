@@ -13,7 +13,7 @@ from ...domain.errors import (
     InvalidStructuredOutput,
     RunInterrupted,
 )
-from ...domain.execution import schema_check, withheld
+from ...domain.execution import refusal_of, requested_approval, schema_check, waiting_for, withheld
 from ...domain.messages import Message, Role, Text, ToolCall, text_message
 from ...domain.models import ReasoningDelta, TextDelta, Usage
 from ...domain.ports import ApprovalBook, Clock, RunContext
@@ -42,15 +42,15 @@ from ...domain.runs import (
 from ...domain.sessions import introduced, repaired
 from ...domain.tools import (
     Approval,
-    Decision,
+    ChoiceMode,
+    ClientTools,
     Repeat,
     ToolResult,
-    approval_id,
+    ToolSpec,
     client_call_id,
-    new_code,
 )
 from .agents import PythonAgents
-from .errors import failure_of
+from .errors import failure_of, own_frames
 from .runs import AgentEvent, AgentRun, ApprovalsAsked, Resumption
 
 logger = logging.getLogger(__name__)
@@ -125,7 +125,7 @@ class PythonRunner:
         except Exception as error:
             failure = failure_of(error, context.agent.id)
             extra = {"agent": context.agent.id, "run": context.spec.id}
-            logger.exception("an agent failed", extra=extra)
+            logger.error("an agent failed", exc_info=own_frames(error), extra=extra)  # noqa: TRY400
         else:
             failure = AgentFailed(f"The agent `{context.agent.id}` ended without an answer.")
         raise failure
@@ -139,13 +139,13 @@ class PythonRunner:
         if problem is not None:
             raise InvalidStructuredOutput(
                 f"The answer of the agent `{context.agent.id}` does not have the format that "
-                f"`response_format` requires: {problem}."
+                f"the request requires: {problem}."
             )
 
     async def _decided(self, turn: _Turn) -> tuple[Waiting | None, Resumption | None]:
         """What an earlier attempt goes on with. Raises RunInterrupted where it cannot."""
         last = turn.journal.steps[-1]
-        if not last.state:
+        if not last.state or last.begun:
             raise RunInterrupted(
                 "The run was interrupted behind a tool call of its agent, which may have had an "
                 "effect; it is not repeated."
@@ -157,48 +157,27 @@ class PythonRunner:
                 continue
             approval = await self._approval(turn, call)
             if approval.decision is None:
-                return _waiting(approval), None
+                return waiting_for(approval), None
             decisions[call.id] = approval.decision.allows
             if not approval.decision.allows:
-                reasons[call.id] = _refusal(approval)
+                reasons[call.id] = refusal_of(approval)
         return None, Resumption(last.state, decisions, reasons)
 
     async def _ask(self, turn: _Turn, asked: ApprovalsAsked) -> Waiting:
         await turn.commit_asked(asked)
         approvals = [await self._approval(turn, call) for call in asked.calls]
-        return _waiting(next((a for a in approvals if a.decision is None), approvals[0]))
+        return waiting_for(next((a for a in approvals if a.decision is None), approvals[0]))
 
     async def _approval(self, turn: _Turn, call: ToolCall) -> Approval:
-        """The approval of a call as it stands now. Its id is the same in each attempt."""
-        spec, now = turn.context.spec, self._clock()
-        approval = await self._approvals.add(
-            Approval(
-                id=approval_id(f"{spec.id}:{len(turn.journal.steps)}:{call.id}", call),
-                run_id=spec.id,
-                principal_id=spec.principal_id,
-                call=call,
-                created_at=now,
-                expires_at=now + self._approval_seconds,
-                agent_id=spec.agent_id,
-                session_key=str(spec.session_key),
-                code=new_code(),
-            )
+        spec = turn.context.spec
+        return await requested_approval(
+            self._approvals,
+            spec,
+            call,
+            key=f"{spec.id}:{len(turn.journal.steps)}:{call.id}",
+            now=self._clock(),
+            seconds=self._approval_seconds,
         )
-        if approval.decision is None and approval.expires_at <= now:
-            expired = await self._approvals.decide(approval.id, Decision.EXPIRED, by="", at=now)
-            return approval if expired is None else expired
-        return approval
-
-
-def _waiting(approval: Approval) -> Waiting:
-    what = f"The tool {approval.call.name} waits for an approval."
-    return Waiting(what, approval.id, approval.expires_at)
-
-
-def _refusal(approval: Approval) -> str:
-    if approval.decision is Decision.EXPIRED:
-        return "denied: nobody approved this call in time"
-    return f"denied: {approval.decided_by or 'somebody'} did not approve this call"
 
 
 def _run_of(context: RunContext, resumption: Resumption | None) -> AgentRun:
@@ -223,11 +202,25 @@ def _run_of(context: RunContext, resumption: Resumption | None) -> AgentRun:
         principal=spec.principal,
         params=spec.params,
         metadata=metadata if isinstance(metadata, Mapping) else {},
-        tools=() if spec.client_tools is None else spec.client_tools.tools,
+        tools=_client_tools(spec.client_tools),
+        tool_choice=_tool_choice(spec.client_tools),
         instructions="\n\n".join(layer for layer in layers if layer.strip()),
         framework_memory=framework_memory,
         resumption=resumption,
     )
+
+
+def _client_tools(tools: ClientTools | None) -> tuple[ToolSpec, ...]:
+    """The tools that the agent may call."""
+    if tools is None or tools.choice.mode is ChoiceMode.NONE:
+        return ()
+    return tools.tools
+
+
+def _tool_choice(tools: ClientTools | None) -> str:
+    if tools is None or tools.choice.mode is not ChoiceMode.REQUIRED:
+        return ""
+    return tools.choice.name or "required"
 
 
 @dataclass(slots=True)
@@ -341,6 +334,7 @@ class _Turn:
 
     async def commit_asked(self, asked: ApprovalsAsked) -> None:
         """Store the calls that wait, with the state that the framework goes on from."""
+        self._withdraw(asked)
         self._close_step()
         text = "".join(self._text)
         said = (Text(text),) if text.strip() else ()
@@ -349,6 +343,20 @@ class _Turn:
         step = Step(message, undecided=ids, state=asked.state, usage=self._usage)
         self.journal = self.journal.with_step(step)
         await self.context.commit(self.journal)
+
+    def _withdraw(self, asked: ApprovalsAsked) -> None:
+        """Forget that calls were begun which their tools have then asked an approval for."""
+        steps = self.journal.steps
+        ids = {call.id for call in asked.calls}
+        if not steps or ids.isdisjoint(call.id for call in steps[-1].open_calls):
+            return
+        last = steps[-1]
+        parts = tuple(
+            p for p in last.message.parts if not (isinstance(p, ToolCall) and p.id in ids)
+        )
+        begun = {call_id: repeat for call_id, repeat in last.begun.items() if call_id not in ids}
+        kept = replace(last, message=replace(last.message, parts=parts), begun=begun)
+        self.journal = replace(self.journal, steps=(*steps[:-1], *((kept,) if kept.calls else ())))
 
     def _end(self, answered: Answered) -> list[RunnerEvent]:
         events: list[RunnerEvent] = []

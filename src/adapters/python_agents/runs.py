@@ -43,6 +43,9 @@ class AgentRun:
     """The metadata of the request."""
     tools: tuple[ToolSpec, ...] = ()
     """The tools of the client, which it runs itself."""
+    tool_choice: str = ""
+    """`required`: the model begins with a call of some tool. Otherwise the name of the tool that it
+    begins with a call of; empty: as it likes."""
     instructions: str = ""
     """The configured instructions of the agent, then the system messages of the request."""
     framework_memory: bool = False

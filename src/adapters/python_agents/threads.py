@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from concurrent.futures import Future
-from contextlib import aclosing
+from contextlib import aclosing, suppress
+from contextvars import copy_context
+from functools import partial
+from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
 from .errors import UserCodeExited
@@ -34,116 +37,194 @@ class Pump(Generic[T]):
 
     Some frameworks close the connection of their model only when the task that reads them is
     cancelled, not when their generator is closed. `there` is the loop of that task; None: this one.
+
+    Waking another thread costs more than all else here, so that the reader is woken once for
+    everything that it has not seen. Each side clears its flag before it looks at what the flag is
+    about, and the other side changes that before it looks at the flag: no change is missed.
     """
 
     def __init__(self, make: Make[T], there: asyncio.AbstractEventLoop | None) -> None:
         self._make = make
         self._here = asyncio.get_running_loop()
         self._there = self._here if there is None else there
-        self._held: list[list[T]] = []
+        self._held: deque[list[T]] = deque()
         self._fresh = asyncio.Event()
+        self._woken = False
+        """The reader is about to look."""
         self._room: asyncio.Event | None = None
-        self._lock = threading.Lock()
-        self._over: Future[None] = Future()
-        """Done when the producer has ended."""
+        """Made by the producer when it begins."""
+        self._is_full = False
+        """The producer waits, or is about to."""
+        self._task: asyncio.Task[None] | None = None
+        self._cancelled = False
+        self._ended = False
+        self._error: BaseException | None = None
         self.is_stuck = False
         """The producer was cancelled and did not end."""
 
     async def read(self) -> AsyncGenerator[list[T]]:
         """What has come together is yielded together. Raises what the stream raises, and
         LoopBlocked where it has not begun."""
-        future = self._begin()
+        if self._there is self._here:
+            self._start()
+        else:
+            self._there.call_soon_threadsafe(self._start)
+        unresponsive = self._here.call_later(_UNRESPONSIVE, self._fresh.set)
         try:
-            await self._first()
             while True:
-                await self._fresh.wait()
-                self._fresh.clear()
-                ended = future.done()
+                await self._next()
+                ended = self._ended
                 if batch := self._taken():
                     yield batch
+                elif self._room is None and not ended:
+                    raise LoopBlocked
                 if ended:
-                    if batch := self._taken():
-                        yield batch
-                    await _outcome(future)
-                    return
+                    break
+            if self._error is not None:
+                raise self._error
         finally:
-            if not future.done():
-                future.cancel()
-                # Not the future, which is done as soon as it is cancelled.
-                self.is_stuck = self._room is not None and not await _ended(self._over, _GRACE)
+            self._error = None  # Its traceback refers to this object.
+            unresponsive.cancel()
+            if not self._ended:
+                await self._cancel()
 
-    async def _first(self) -> None:
-        """Return once there is something to read, or the producer has begun."""
-        try:
-            async with asyncio.timeout(_UNRESPONSIVE):
-                await self._fresh.wait()
-        except TimeoutError:
-            if self._room is None:
-                raise LoopBlocked from None
+    async def _next(self) -> None:
+        await self._fresh.wait()
+        self._fresh.clear()
+        self._woken = False
 
-    def _begin(self) -> Future[None] | asyncio.Task[None]:
+    def _start(self) -> None:
+        if not self._cancelled:
+            self._task = self._there.create_task(self._drive())
+
+    async def _cancel(self) -> None:
+        """Cancel the producer, and wait for its end where it has begun."""
+        self._cancelled = True
         if self._there is self._here:
-            task = self._here.create_task(self._drive())
-            task.add_done_callback(lambda _: self._fresh.set())
-            return task
-        future = asyncio.run_coroutine_threadsafe(self._drive(), self._there)
-        future.add_done_callback(lambda _: self._here.call_soon_threadsafe(self._fresh.set))
-        return future
+            self._stop()
+        else:
+            self._there.call_soon_threadsafe(self._stop)
+        if self._room is None:
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_GRACE):
+                while not self._ended:
+                    await self._next()
+        self.is_stuck = not self._ended
+
+    def _stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
 
     async def _drive(self) -> None:
-        self._room = room = asyncio.Event()
+        self._room = asyncio.Event()
         try:
             async with aclosing(self._make()) as stream:
                 async for batch in stream:
-                    if not batch:
-                        continue
-                    with self._lock:
+                    if batch:
                         self._held.append(batch)
-                        held = len(self._held)
-                    if held == 1:
-                        self._wake()
-                    if held >= _MOST_HELD:
-                        room.clear()
-                        with self._lock:
-                            held = len(self._held)
-                        if held >= _MOST_HELD:
-                            await room.wait()
-        except (asyncio.CancelledError, Exception):
-            raise
+                        if not self._woken:
+                            self._wake()
+                        if len(self._held) >= _MOST_HELD:
+                            await self._wait_for_room(self._room)
+        except asyncio.CancelledError:
+            # Read only where the agent's own code has cancelled it.
+            self._error = UserCodeExited("The code of the agent was cancelled.")
+        except Exception as error:  # The reader raises it.
+            self._error = error
         except BaseException as error:
             # It would end the event loop itself.
-            raise UserCodeExited(f"{type(error).__name__}: {error}") from error
+            self._error = UserCodeExited(f"{type(error).__name__}: {error}")
+            self._error.__cause__ = error
         finally:
-            self._over.set_result(None)
+            self._ended = True
+            self._wake()
+
+    async def _wait_for_room(self, room: asyncio.Event) -> None:
+        room.clear()
+        self._is_full = True
+        if len(self._held) >= _MOST_HELD:
+            await room.wait()
+        self._is_full = False
 
     def _wake(self) -> None:
+        if self._woken:
+            return
+        self._woken = True
         if self._there is self._here:
             self._fresh.set()
         else:
-            self._here.call_soon_threadsafe(self._fresh.set)
+            with suppress(RuntimeError):  # The loop of the reader is closed.
+                self._here.call_soon_threadsafe(self._fresh.set)
 
     def _taken(self) -> list[T]:
-        with self._lock:
-            batches, self._held = self._held, []
-        if len(batches) >= _MOST_HELD and self._room is not None:
+        batches = [self._held.popleft() for _ in range(len(self._held))]
+        if self._is_full and self._room is not None:
             self._there.call_soon_threadsafe(self._room.set)
         if len(batches) == 1:
             return batches[0]
         return [item for batch in batches for item in batch]
 
 
-async def _outcome(future: Future[None] | asyncio.Task[None]) -> None:
-    """Raises what the producer has raised."""
-    if isinstance(future, Future):
-        future.result()
-    else:
-        await future
+class CallThread:
+    """A thread for code that is not asynchronous, one call after another. The end of the process
+    does not wait for it, because such code may never return."""
+
+    def __init__(self, name: str) -> None:
+        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        threading.Thread(target=self._serve, name=name, daemon=True).start()
+
+    async def call(self, function: Callable[..., T], *args: Any) -> T:
+        """The result of the function, called in the context of the caller. Raises what it raises,
+        and UserCodeExited for a StopIteration, which no coroutine may raise."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        context = copy_context()
+
+        def job() -> None:
+            try:
+                settle = partial(_succeed, future, context.run(function, *args))
+            except StopIteration as error:
+                exited = UserCodeExited("The code of the agent raised StopIteration.")
+                exited.__cause__ = error
+                settle = partial(_fail, future, exited)
+            except BaseException as error:
+                settle = partial(_fail, future, error)
+            with suppress(RuntimeError):  # The loop is closed.
+                loop.call_soon_threadsafe(settle)
+
+        self._jobs.put(job)
+        return await future
+
+    def post(self, function: Callable[[], object]) -> None:
+        """Call the function once the thread has time. What it raises is logged."""
+
+        def job() -> None:
+            try:
+                function()
+            except Exception:
+                logger.exception("the code of an agent failed while it was closed")
+
+        self._jobs.put(job)
+
+    def close(self) -> None:
+        """End the thread after the calls that wait."""
+        self._jobs.put(None)
+
+    def _serve(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job()
+            del job  # It holds the arguments.
 
 
-async def _ended(over: Future[None], seconds: float) -> bool:
-    """Whether that is done within so many seconds."""
-    done, _ = await asyncio.wait({asyncio.wrap_future(over)}, timeout=seconds)
-    return bool(done)
+def _succeed(future: asyncio.Future[T], result: T) -> None:
+    if not future.done():
+        future.set_result(result)
+
+
+def _fail(future: asyncio.Future[T], error: BaseException) -> None:
+    if not future.done():
+        future.set_exception(error)
 
 
 class AgentThread:
@@ -167,7 +248,7 @@ class AgentThread:
         self._loop.call_soon_threadsafe(self._loop.stop)
         await asyncio.to_thread(self._thread.join, _STOPPING)
         if self._thread.is_alive():
-            logger.error("the thread of an agent does not end", extra={"thread": self._thread.name})
+            logger.error("the thread of an agent does not end", extra={"of": self._thread.name})
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)

@@ -79,6 +79,7 @@ def dump_run(run: AgentRun) -> Frame:
             [tool.name, tool.description, dict(tool.parameters), tool.source, tool.strict]
             for tool in run.tools
         ],
+        "tool_choice": run.tool_choice,
         "instructions": run.instructions,
         "framework_memory": run.framework_memory,
         "resumption": resumption
@@ -109,6 +110,7 @@ def load_run(data: Mapping[str, Any]) -> AgentRun:
             ToolSpec(name, description, parameters, source=source, strict=strict)
             for name, description, parameters, source, strict in data["tools"]
         ),
+        tool_choice=data["tool_choice"],
         instructions=data["instructions"],
         framework_memory=data["framework_memory"],
         resumption=None if resumption is None else Resumption(*resumption),
@@ -158,13 +160,14 @@ def _load(item: Sequence[Any]) -> AgentEvent:
 
 
 def _dump_usage(usage: Usage) -> list[object]:
-    return [usage.input, usage.output, usage.reasoning, usage.cached, usage.estimated]
+    counts = (usage.input, usage.output, usage.reasoning, usage.cached, usage.cache_writes)
+    return [*counts, usage.estimated]
 
 
 def _load_usage(numbers: Sequence[Any]) -> Usage:
     *counts, estimated = numbers
-    said, answered, thought, cached = (int(count) for count in counts)
-    return Usage(said, answered, thought, cached, estimated=bool(estimated))
+    said, answered, thought, cached, writes = (int(count) for count in counts)
+    return Usage(said, answered, thought, cached, bool(estimated), writes)
 
 
 def _dump_message(message: Message) -> list[object]:

@@ -19,7 +19,8 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from ...domain.agents import PythonTarget
-from .errors import TargetInvalid, UserCodeExited, failure_kind
+from ...domain.errors import InvalidRequest
+from .errors import TargetInvalid, UserCodeExited, failure_kind, own_frames
 from .functions import stream
 from .loading import load
 from .recognition import Frameworks, described
@@ -64,8 +65,11 @@ class _Worker:
             await self._thread.call(self._load(target))
         except TargetInvalid as error:
             cause = error.__cause__
-            details = "" if cause is None else "".join(traceback.format_exception(cause))
+            details = "" if cause is None else _shown(cause)
             self._send(op="invalid", message=error.message, details=details)
+        except Exception as error:  # A framework's adapter, or an attribute of the module.
+            message = f"The agent cannot be loaded: {type(error).__name__}: {error}"
+            self._send(op="invalid", message=message, details=_shown(error))
         else:
             self._send(op="loaded", what=self._what)
 
@@ -99,11 +103,16 @@ class _Worker:
                 kind=None if kind is None else kind.value,
                 name=type(error).__name__,
                 message=str(getattr(error, "message", "")) if _is_ours(error) else "",
-                details="".join(traceback.format_exception(error)),
+                param=error.param if isinstance(error, InvalidRequest) else None,
+                details=_shown(error),
             )
 
     def _send(self, **fields: object) -> None:
         self._writer.write(frame_of(**fields))
+
+
+def _shown(error: BaseException) -> str:
+    return "".join(traceback.format_exception(*own_frames(error)))
 
 
 def _is_ours(error: Exception) -> bool:

@@ -192,7 +192,12 @@ def _with_failures(stated: Mapping[str, Any], failures: Iterable[int]) -> dict[s
             responses[str(status)] = {"$ref": f"#/components/responses/{_name(status)}"}
         elif media := own.get("content", {}).get("application/json"):
             either = {**media, "schema": {"anyOf": [media["schema"], _ERROR_REF]}}
-            responses[str(status)] = {**own, "content": {"application/json": either}}
+            headers = {**_headers(status), **own.get("headers", {})}
+            responses[str(status)] = {
+                **own,
+                **({"headers": headers} if headers else {}),
+                "content": {"application/json": either},
+            }
     return responses
 
 
@@ -204,15 +209,17 @@ def _failure(status: int, codes: Iterable[str]) -> dict[str, Any]:
     names, meaning = sorted(codes), _MEANINGS.get(status, "The request failed.")
     listed = ", ".join(f"`{name}`" for name in names)
     example = Problem(status, meaning, names[0]).envelope
-    headers = {
-        name: {"description": text, "schema": _STRING}
-        for name, text in _HEADERS.get(status, {}).items()
-    }
+    headers = _headers(status)
     return {
         "description": f"{meaning} `code`: {listed}.",
         **({"headers": headers} if headers else {}),
         "content": json_content(_ERROR_REF, error=example),
     }
+
+
+def _headers(status: int) -> dict[str, Any]:
+    texts = _HEADERS.get(status, {})
+    return {name: {"description": text, "schema": _STRING} for name, text in texts.items()}
 
 
 def _hoisted(value: Any, schemas: dict[str, Any]) -> Any:

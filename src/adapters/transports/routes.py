@@ -42,6 +42,25 @@ def object_schema(optional: Mapping[str, Any], **required: Any) -> dict[str, Any
     return {"type": "object", **needed, "properties": {**required, **optional}}
 
 
+_STRING = {"type": "string"}
+ANTHROPIC_ERROR = {
+    "$ref": SCHEMA_REF.format(model="MessagesError"),
+    "$defs": {
+        "MessagesError": object_schema(
+            {},
+            type={"const": "error"},
+            error=object_schema(
+                {"param": {**_STRING, "description": "The field or header at fault."}},
+                type=_STRING,
+                message=_STRING,
+            ),
+            request_id=_STRING,
+        )
+    },
+}
+"""The JSON Schema of errors for clients of Anthropic's API."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What a request may use: bytes of its body, seconds to send it, and seconds that a client may

@@ -19,6 +19,12 @@ MODELS_SWITCH = Switch(
     lambda settings: settings.chat.enabled or settings.endpoints.lists_models,
 )
 """Any endpoint whose clients ask for the list turns it on."""
+RUNS_SWITCH = Switch(
+    "The list of runs",
+    f"{_CHAT}.enabled",
+    lambda settings: settings.chat.enabled or settings.endpoints.begins_runs,
+)
+"""Any endpoint that answers with a run turns it on."""
 
 
 def _switch(subject: str, name: str) -> Switch:

@@ -83,6 +83,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 
 _COMMANDS = (
     "gateway",
+    "dev",
     "agent",
     "tui",
     "sessions",

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from ...adapters.config import ConfigSource
 from ...adapters.mcp import McpToolbox
+from ...adapters.python_agents import PythonAgents
 from ...adapters.system.logging import LogRing
 from ...adapters.transports import (
     RouteTable,
@@ -66,6 +67,7 @@ def control(
     readiness: Readiness,
     mcp: McpToolbox,
     sandbox: Sandbox,
+    python_agents: PythonAgents,
     log_ring: LogRing,
     stop_process: Callable[[], None],
     facts: Facts,
@@ -102,6 +104,7 @@ def control(
             facts=facts,
             tool_servers=lambda: [server.described() for server in mcp.health()],
             sandboxes=sandboxes,
+            python_agents=lambda: [state.described() for state in python_agents.states()],
             store="memory" if store.memory else store.path,
             clock=clock,
             new_id=new_id,

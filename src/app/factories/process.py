@@ -58,8 +58,18 @@ def stop_process() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def readiness(store: SessionStore, run_events: RunEvents, supervisor: Supervisor) -> Readiness:
-    return Readiness(store=store, run_events=run_events, supervisor=supervisor)
+def readiness(
+    store: SessionStore,
+    run_events: RunEvents,
+    supervisor: Supervisor,
+    python_agents: PythonAgents,
+) -> Readiness:
+    return Readiness(
+        store=store,
+        run_events=run_events,
+        supervisor=supervisor,
+        unavailable=python_agents.unavailable,
+    )
 
 
 def lifecycle(

@@ -2,6 +2,7 @@
 
 from .client_calls import StoredCalls, check_results
 from .compaction import Compactor, SummaryRefused, readable_tokens
+from .decisions import refusal_of, requested_approval, waiting_for
 from .execution import Execution, execution_of
 from .executor import COMMAND_RUNNER, Executor
 from .formatted import schema_check, withheld
@@ -26,6 +27,9 @@ __all__ = [
     "check_results",
     "execution_of",
     "readable_tokens",
+    "refusal_of",
+    "requested_approval",
     "schema_check",
+    "waiting_for",
     "withheld",
 ]

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 
 from ..messages import ToolCall
 from ..ports import ApprovalBook, Clock
-from ..runs import RunnerEvent, Waiting
+from ..runs import RunnerEvent, RunSpec, Waiting
 from ..tools import Approval, Decision, ToolResult, approval_id, new_code
 from .tool_calls import result_events, with_results
 from .turn import OngoingTurn
@@ -37,42 +37,60 @@ class Decisions:
                     waiting = waiting or approval
                 case Decision.ALLOW | Decision.ALLOW_ALWAYS:
                     journal = journal.with_decided(call.id)
-                case decision:
-                    denied.append((call, ToolResult(_refusal(approval, decision), is_error=True)))
+                case _:
+                    denied.append((call, ToolResult(refusal_of(approval), is_error=True)))
                     journal = journal.with_decided(call.id)
         journal = with_results(journal, denied)
         await turn.commit(journal)
         if denied:
             yield result_events(denied, journal)
         if waiting is not None and len(journal.steps[-1].undecided) == undecided:
-            what = f"The tool {waiting.call.name} waits for an approval."
             turn.is_waiting = True
-            yield [Waiting(what, waiting.id, waiting.expires_at)]
+            yield [waiting_for(waiting)]
 
     async def _ask(self, turn: OngoingTurn, call: ToolCall) -> Approval:
-        """The approval of a call as it stands now. Its id is the same in each attempt."""
-        spec, now = turn.context.spec, self._clock()
-        call = turn.own(call)
-        approval = await self._approvals.add(
-            Approval(
-                id=approval_id(turn.key(call.id), call),
-                run_id=spec.id,
-                principal_id=spec.principal_id,
-                call=call,
-                created_at=now,
-                expires_at=now + self._seconds,
-                agent_id=spec.agent_id,
-                session_key=str(spec.session_key),
-                code=new_code(),
-            )
+        return await requested_approval(
+            self._approvals,
+            turn.context.spec,
+            turn.own(call),
+            key=turn.key(call.id),
+            now=self._clock(),
+            seconds=self._seconds,
         )
-        if approval.decision is None and approval.expires_at <= now:
-            expired = await self._approvals.decide(approval.id, Decision.EXPIRED, by="", at=now)
-            return approval if expired is None else expired
-        return approval
 
 
-def _refusal(approval: Approval, decision: Decision) -> str:
-    if decision is Decision.EXPIRED:
+async def requested_approval(
+    book: ApprovalBook, spec: RunSpec, call: ToolCall, *, key: str, now: float, seconds: float
+) -> Approval:
+    """The approval of a call as it stands now, requested where it was not before. `key` names the
+    call, the same in each attempt of the Run; `seconds`: how long a decision may take."""
+    approval = await book.add(
+        Approval(
+            id=approval_id(key, call),
+            run_id=spec.id,
+            principal_id=spec.principal_id,
+            call=call,
+            created_at=now,
+            expires_at=now + seconds,
+            agent_id=spec.agent_id,
+            session_key=str(spec.session_key),
+            code=new_code(),
+        )
+    )
+    if approval.decision is None and approval.expires_at <= now:
+        expired = await book.decide(approval.id, Decision.EXPIRED, by="", at=now)
+        return approval if expired is None else expired
+    return approval
+
+
+def waiting_for(approval: Approval) -> Waiting:
+    """The event of a Run that can do nothing before the decision."""
+    what = f"The tool {approval.call.name} waits for an approval."
+    return Waiting(what, approval.id, approval.expires_at)
+
+
+def refusal_of(approval: Approval) -> str:
+    """What the model gets as the result of a call that was not allowed."""
+    if approval.decision is Decision.EXPIRED:
         return "denied: nobody approved this call in time"
     return f"denied: {approval.decided_by or 'somebody'} did not approve this call"

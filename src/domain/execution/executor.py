@@ -561,6 +561,7 @@ class Executor:
             model=answered.model,
             usage=answered.usage,
             one_off=spec.one_off,
+            stop=answered.stop,
             attempt=live.claim.attempt,
             history=live.history,
         )

@@ -185,6 +185,6 @@ def _refuse(turn: OngoingTurn, answer: ModelAnswer) -> None:
 
 def _invalid(answer: ModelAnswer, problem: str) -> InvalidStructuredOutput:
     return InvalidStructuredOutput(
-        f"The answer of the model {answer.model} does not have the format that `response_format` "
-        f"requires: {problem}."
+        f"The answer of the model {answer.model} does not have the format that the "
+        f"request requires: {problem}."
     )

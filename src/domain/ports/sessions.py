@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from ..messages import Message
-from ..models import Usage
+from ..models import StopReason, Usage
 from ..runs import Step
 from ..sessions import (
     KeptMessage,
@@ -53,6 +53,8 @@ class Turn:
     model: str = ""
     usage: Usage | None = None
     one_off: bool = False
+    stop: StopReason | None = None
+    """Why the answer ended; None where it is not known, as of turns of earlier versions."""
     attempt: int = field(default=0, compare=False)
     """The fencing token: the attempt of the Run that has the answer. 0: whichever is stored. It is
     not stored."""

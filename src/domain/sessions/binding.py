@@ -130,7 +130,8 @@ def one_off_binding(agent: Agent, *, source: str, new_id: str) -> Binding:
 def is_temporary(key: SessionKey) -> bool:
     """Whether the key, of a one-off session, is that of a conversation which its client does not
     keep."""
-    return key.rest.partition(":")[0].endswith(_TEMPORARY)
+    # Behind the namespace of an API key, and before the id of the run.
+    return key.rest.rpartition(":")[0].endswith(_TEMPORARY)
 
 
 def unstored(messages: tuple[Message, ...]) -> tuple[Message, ...]:

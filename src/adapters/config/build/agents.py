@@ -20,6 +20,7 @@ from ....domain.agents import (
     SessionAccess,
     SubagentRules,
     Visibility,
+    is_target,
 )
 from ....domain.errors import InvalidRequest
 from ....domain.models import ModelDirectory, ModelTarget
@@ -330,12 +331,6 @@ def _check_runner(building: Building, entry: AgentSettings, where: KeyPath) -> N
         building.report(f"{message}Runners: {listing(sorted(known))}", *where, "runner")
 
 
-def _is_target(text: str) -> bool:
-    module, colon, attribute = text.partition(":")
-    names = (*module.split("."), *attribute.split("."))
-    return bool(colon) and all(name.isidentifier() for name in names)
-
-
 def _python(building: Building, entry: AgentSettings, where: KeyPath) -> PythonTarget | None:
     runner = entry.runner
     if runner.use != PYTHON_RUNNER:
@@ -346,7 +341,7 @@ def _python(building: Building, entry: AgentSettings, where: KeyPath) -> PythonT
     if runner.target is None:
         message = "is missing; it names the agent, such as `my_package.agents:support`"
         building.report(message, *where, "target")
-    elif not _is_target(runner.target):
+    elif not is_target(runner.target):
         message = "must be `module:attribute`, such as `my_package.agents:support`"
         building.report(message, *where, "target")
     isolation = Isolation(runner.isolation)

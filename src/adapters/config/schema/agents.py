@@ -221,8 +221,9 @@ class RunnerSection(Section):
     """With `python`: the directory that its module is imported from. Left out: that of the
     configuration file."""
     isolation: Literal["thread", "inline", "process"] = setting("thread", addition=True)
-    """With `python`: where the code runs. `thread`: in a thread of its own; `process`: in a process
-    of its own; `inline`: on the Gateway's event loop, for asynchronous code that never blocks."""
+    """With `python`: where the code runs. `thread`: in the thread of its package; `process`: in a
+    process of its own; `inline`: on the Gateway's event loop, for asynchronous code that never
+    blocks."""
     memory: Literal["gateway", "framework"] = setting("gateway", addition=True)
     """With `python`: who keeps the history of a session."""
     memory_megabytes: Count | None = setting(None, addition=True)

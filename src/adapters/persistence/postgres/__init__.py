@@ -5,7 +5,8 @@ optional dependency.
 """
 
 from .database import Database
+from .devices import PostgresDevices
 from .keys import PostgresKeys
 from .limits import PostgresLimits
 
-__all__ = ["Database", "PostgresKeys", "PostgresLimits"]
+__all__ = ["Database", "PostgresDevices", "PostgresKeys", "PostgresLimits"]

@@ -91,31 +91,31 @@ class Database:
     async def run(self, work: Callable[[Connection], Awaitable[T]], *, repeat: bool = False) -> T:
         """The result of `work` with a connection in autocommit mode. `repeat`: work that may be
         done twice is done again where the connection breaks."""
-        if self._pool is None:
-            raise StoreFailed("The database is not open.")
-        self._in_use += 1
-        self._idle.clear()
-        try:
-            return await self._attempt(self._pool, work, repeat)
-        except (Error, OSError) as error:
-            raise self._failed(error) from error
-        except Undecodable as error:
-            raise StoreFailed(f"The database has a row that cannot be read: {error}.") from error
-        finally:
-            self._in_use -= 1
-            if not self._in_use:
-                self._idle.set()
+        return await self._call(work, lambda: repeat)
 
     async def change(
         self, work: Callable[[Connection], Awaitable[T]], *, repeat: bool = False
     ) -> T:
-        """The same in a transaction, which is committed when this returns."""
+        """The same in a transaction, which is committed when this returns. Where the connection
+        breaks before the commit, nothing was done, so the work is done again in any case."""
+        committing = False
 
         async def in_transaction(connection: Connection) -> T:
+            nonlocal committing
             async with connection.transaction():
-                return await work(connection)
+                result = await work(connection)
+                committing = True
+            return result
 
-        return await self.run(in_transaction, repeat=repeat)
+        return await self._call(in_transaction, lambda: repeat or not committing)
+
+    async def change_row(self, query: str, values: Values = ()) -> tuple[Any, ...] | None:
+        """The first row of a statement that is not to be done twice."""
+
+        async def fetch(connection: Connection) -> tuple[Any, ...] | None:
+            return await fetch_one(connection, query, values)
+
+        return await self.change(fetch)
 
     async def snapshot(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """The result of `work`, which only reads: all its statements see the same state."""
@@ -152,6 +152,24 @@ class Database:
 
         return await self.run(execute, repeat=repeat)
 
+    async def _call(
+        self, work: Callable[[Connection], Awaitable[T]], may_repeat: Callable[[], bool]
+    ) -> T:
+        if self._pool is None:
+            raise StoreFailed("The database is not open.")
+        self._in_use += 1
+        self._idle.clear()
+        try:
+            return await self._attempt(self._pool, work, may_repeat)
+        except (Error, OSError) as error:
+            raise self._failed(error) from error
+        except Undecodable as error:
+            raise StoreFailed(f"The database has a row that cannot be read: {error}.") from error
+        finally:
+            self._in_use -= 1
+            if not self._in_use:
+                self._idle.set()
+
     async def _opened(self) -> AsyncConnectionPool[Connection]:
         smallest, largest = self._connections
         pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
@@ -159,6 +177,8 @@ class Database:
             min_size=smallest,
             max_size=largest,
             timeout=self._patience,
+            # Then the next call tries anew: the pauses between the pool's own attempts grow.
+            reconnect_timeout=self._patience,
             kwargs={"autocommit": True, "prepare_threshold": self._prepare_after},
             open=False,
         )
@@ -176,17 +196,17 @@ class Database:
         self,
         pool: AsyncConnectionPool[Connection],
         work: Callable[[Connection], Awaitable[T]],
-        repeat: bool,
+        may_repeat: Callable[[], bool],
     ) -> T:
         # After the server was restarted, every connection of the pool may be broken.
-        tries = self._connections[1] + 1 if repeat else 1
+        tries = self._connections[1] + 1
         while True:
             tries -= 1
             async with pool.connection() as connection:
                 try:
                     result = await work(connection)
                 except OperationalError:
-                    if not (tries and connection.broken):
+                    if not (tries and connection.broken and may_repeat()):
                         raise
                 else:
                     self._failures.succeeded()

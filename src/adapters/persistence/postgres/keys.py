@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
+from typing import Any
 
 from ....domain.api_keys import ApiKey, KeyUsage
 from ....domain.errors import StoreFailed
 from ..common import Undecodable, decode_key, encode_key, text
 from .columns import data
-from .database import Connection, Database
+from .database import Connection, Database, fetch_all
 
 _NAMES = [one.name for one in fields(KeyUsage)]
 _COLUMNS = ", ".join(_NAMES)
@@ -18,10 +19,10 @@ _SAVE = """
     INSERT INTO api_keys VALUES (%s, %s) ON CONFLICT (id) DO UPDATE SET record = excluded.record"""
 _USAGE = f"""
     SELECT {_COLUMNS} FROM key_usage WHERE day >= %s ORDER BY day, key_id"""  # noqa: S608 - no values
-_PUT_USAGE = f"""
-    INSERT INTO key_usage ({_COLUMNS}) VALUES ({", ".join("%s" for _ in _NAMES)})
-    ON CONFLICT (day, key_id) DO UPDATE SET
-        {", ".join(f"{name} = excluded.{name}" for name in _NAMES)}"""  # noqa: S608 - the same
+_SUMS = ", ".join(f"{name} = book.{name} + excluded.{name}" for name in _NAMES[2:])
+_ADD = f"""
+    INSERT INTO key_usage AS book ({_COLUMNS}) VALUES ({", ".join("%s" for _ in _NAMES)})
+    ON CONFLICT (day, key_id) DO UPDATE SET {_SUMS} RETURNING {_COLUMNS}"""  # noqa: S608 - the same
 
 
 class PostgresKeys:
@@ -46,16 +47,17 @@ class PostgresKeys:
 
     async def usage(self, since: str) -> tuple[KeyUsage, ...]:
         rows = await self._database.rows(_USAGE, (since,))
-        return tuple(KeyUsage(text(key_id), *others) for key_id, *others in rows)
+        return tuple(map(_usage, rows))
 
-    async def put_usage(self, rows: Sequence[KeyUsage]) -> None:
-        values = [_row(row) for row in rows]
+    async def add_usage(self, rows: Sequence[KeyUsage]) -> tuple[KeyUsage, ...]:
+        # In one order, so that two processes do not wait for each other.
+        values = [_row(row) for row in sorted(rows, key=lambda row: (row.day, row.key_id))]
 
-        async def put(connection: Connection) -> None:
-            async with connection.cursor() as cursor:
-                await cursor.executemany(_PUT_USAGE, values)
+        async def add(connection: Connection) -> tuple[KeyUsage, ...]:
+            added = [await fetch_all(connection, _ADD, row) for row in values]
+            return tuple(_usage(row) for (row,) in added)
 
-        await self._database.change(put, repeat=True)
+        return await self._database.change(add)
 
     async def close(self) -> None:
         """The database is closed by those who opened it."""
@@ -64,3 +66,8 @@ class PostgresKeys:
 def _row(usage: KeyUsage) -> tuple[object, ...]:
     key_id, *others = (getattr(usage, name) for name in _NAMES)
     return data(key_id), *others
+
+
+def _usage(row: tuple[Any, ...]) -> KeyUsage:
+    key_id, *others = row
+    return KeyUsage(text(key_id), *others)

@@ -95,7 +95,7 @@ class PostgresLimits:
             "addresses": limits.max_addresses,
             "now": self._time(),
         }
-        row = await self._database.row(_COUNT, values, repeat=False)
+        row = await self._database.change_row(_COUNT, values)
         locked = row is not None and bool(row[0])
         self._failed.add(owner)
         if locked:

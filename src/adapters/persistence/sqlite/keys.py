@@ -46,6 +46,10 @@ KEYS = Kind(
 )
 _COLUMNS = ", ".join(one.name for one in fields(KeyUsage))
 _PLACES = ", ".join("?" for _ in fields(KeyUsage))
+_SUMS = ", ".join(f"{one.name} = {one.name} + excluded.{one.name}" for one in fields(KeyUsage)[2:])
+_ADD = f"""
+    INSERT INTO key_usage ({_COLUMNS}) VALUES ({_PLACES})
+    ON CONFLICT (day, key_id) DO UPDATE SET {_SUMS} RETURNING {_COLUMNS}"""  # noqa: S608 - no values
 
 T = TypeVar("T")
 
@@ -73,10 +77,15 @@ class SqliteKeys:
             lambda connection: tuple(KeyUsage(*row) for row in connection.execute(query, (since,)))
         )
 
-    async def put_usage(self, rows: Sequence[KeyUsage]) -> None:
-        statement = f"REPLACE INTO key_usage ({_COLUMNS}) VALUES ({_PLACES})"  # noqa: S608
+    async def add_usage(self, rows: Sequence[KeyUsage]) -> tuple[KeyUsage, ...]:
         values = [astuple(row) for row in rows]
-        await self._write(lambda connection: connection.executemany(statement, values))
+
+        def add(connection: sqlite3.Connection) -> tuple[KeyUsage, ...]:
+            return tuple(
+                KeyUsage(*row) for one in values for row in connection.execute(_ADD, one).fetchall()
+            )
+
+        return await self._write(add)
 
     async def close(self) -> None:
         await asyncio.to_thread(self._close)
@@ -102,14 +111,14 @@ class SqliteKeys:
 
         return await self._use(read)
 
-    async def _write(self, work: Callable[[sqlite3.Connection], object]) -> None:
-        def write() -> None:
+    async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        def write() -> T:
             connection = self._opened()
             connection.execute("BEGIN IMMEDIATE")
             with connection:  # Commits, or rolls back when a statement fails.
-                work(connection)
+                return work(connection)
 
-        await self._use(write)
+        return await self._use(write)
 
     async def _use(self, work: Callable[[], T]) -> T:
         def alone() -> T:

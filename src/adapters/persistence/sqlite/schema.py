@@ -183,6 +183,8 @@ MIGRATIONS: Sequence[Migration] = (
             UNIQUE (conversation, id))""",
         "CREATE INDEX items_of_conversation ON conversation_items (conversation, number)",
     ),
+    # Why the answer of a turn ended; empty where it is not known.
+    ("ALTER TABLE turns ADD COLUMN stop TEXT NOT NULL DEFAULT ''",),
 )
 
 

@@ -21,6 +21,7 @@ from google.protobuf.json_format import MessageToDict
 from ....domain import messages
 from ....domain.messages import Message, Part, Text
 from ..media import UNREAD, MediaPart
+from .rpc import with_integers
 
 _TEXT_MODES = frozenset({"text", "text/plain", "text/*", "*/*", "text/markdown"})
 _MEDIA_TYPE = re.compile(
@@ -99,7 +100,7 @@ def _part(part: SentPart, number: int, legacy: bool) -> Part | MediaPart:
         case "text":
             return Text(part.text)
         case "data":
-            return Text(json.dumps(MessageToDict(part.data), ensure_ascii=False))
+            return Text(json.dumps(with_integers(MessageToDict(part.data)), ensure_ascii=False))
         case "raw":
             path += ".file.bytes" if legacy else ".raw"
             kind = _media_type(part, path)

@@ -27,6 +27,8 @@ from ..http.json_text import dumps
 from .failures import code_of, details_of
 
 CallId = str | int | None
+_MOST_EXACT = 2**53
+"""Up to here floats and integers are the same."""
 
 
 class Operation(StrEnum):
@@ -282,7 +284,19 @@ class Results:
         return (b"" if self.legacy else b"event: error\n") + b"data: " + error + b"\n\n"
 
     def _result(self, result: object) -> bytes:
-        return dumps({"jsonrpc": "2.0", "id": self.call_id, "result": result})
+        return dumps({"jsonrpc": "2.0", "id": self.call_id, "result": with_integers(result)})
+
+
+def with_integers(value: Any) -> Any:
+    """A value of a protocol buffer, where all numbers of free-form JSON are floats."""
+    match value:
+        case dict():
+            return {name: with_integers(item) for name, item in value.items()}
+        case list():
+            return [with_integers(item) for item in value]
+        case float() if value.is_integer() and abs(value) <= _MOST_EXACT:
+            return int(value)
+    return value
 
 
 def _dumped(model: Any) -> object:

@@ -67,17 +67,32 @@ def read_fields(model: type[F], body: Mapping[str, Any]) -> F:
         return model.model_validate({k: v for k, v in body.items() if k in names})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-    path = _path(first["loc"])
+    path = _path(first["loc"], body)
     problem = first["msg"].removeprefix("Input should ")
     problem = problem.removeprefix("be ") if problem == first["msg"] else f"must {problem}"
     kind = kind_of(first["input"])
     raise InvalidRequest(f"`{path}`: {problem}, not {kind}.", param=path)
 
 
-def _path(location: tuple[int | str, ...]) -> str:
-    """`response_format.json_schema.name`, as OpenAI spells paths; a key that the client chose is
-    cut."""
-    return ".".join(str(step)[:_LONGEST_STEP] for step in location if step != "[key]")
+def _path(location: tuple[int | str, ...], value: object) -> str:
+    """`response_format.json_schema.name` or `include[0]`, as OpenAI spells paths; a key that the
+    client chose is cut. A step that leads nowhere in `value` is the name of a union's member, or
+    `[key]`; the last one may be that of a missing field."""
+    path = ""
+    for number, step in enumerate(location, 1):
+        match value, step:
+            case (dict(), _) if step in value:
+                value = value[step]
+            case (list(), int()) if step < len(value):
+                value = value[step]
+                path += f"[{step}]"
+                continue
+            case (dict(), _) if number == len(location) and step != "[key]":
+                pass
+            case _:
+                continue
+        path += f".{str(step)[:_LONGEST_STEP]}"
+    return path.removeprefix(".")
 
 
 _INTEGERS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "seed")

@@ -217,8 +217,7 @@ def text_of(turn: Turn) -> str:
 
 
 def events_of_turn(turn: Turn, last: int, *, has_format: bool) -> EventBatch:
-    """The answer in a turn as the events that it was made of. Why a model has stopped is not
-    stored."""
+    """The answer in a turn as the events that it was made of."""
     messages = _answer_in(turn)
     results = {message.tool_call_id for message in messages}
     events: list[RunEvent] = []
@@ -233,7 +232,7 @@ def events_of_turn(turn: Turn, last: int, *, has_format: bool) -> EventBatch:
         calls = tuple(p for p in step.parts if isinstance(p, ToolCall) and p.id not in results)
     if calls:
         events.append(ClientCalls(calls))
-    stop = StopReason.TOOL_CALLS if calls else StopReason.STOP
+    stop = turn.stop or (StopReason.TOOL_CALLS if calls else StopReason.STOP)
     usage = turn.usage or Usage(0, 0, estimated=True)
     events.append(Finished(stop, usage, turn.model))
     return EventBatch(last - len(events) + 1, tuple(events))

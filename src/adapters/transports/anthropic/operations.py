@@ -8,7 +8,7 @@ from typing import Any
 from ..answering import APPROVAL_HEADER, BINDING_HEADERS, RESUME_HEADERS
 from ..http.errors import ANTHROPIC_OVERLOADED
 from ..openai.common import EXTRA_HEADERS
-from ..routes import SCHEMA_REF, json_content
+from ..routes import ANTHROPIC_ERROR, SCHEMA_REF, json_content
 from . import examples
 from .messages import MESSAGES_SCHEMA, SYSTEM_SCHEMA
 from .request import MessageFields
@@ -50,17 +50,6 @@ _MESSAGE = _object(
     stop_sequence={"type": ["string", "null"]},
     usage=_USAGE,
 )
-_ERROR = _object(
-    {},
-    type={"const": "error"},
-    error=_object(
-        {"param": {**_STRING, "description": "The field or header at fault."}},
-        type=_STRING,
-        message=_STRING,
-    ),
-    request_id=_STRING,
-)
-_ERROR_REF = {"$ref": SCHEMA_REF.format(model="MessagesError")}
 _EVENT = _object({}, type=_STRING)
 _DATA = {**_STRING, "contentMediaType": "application/json", "contentSchema": _EVENT}
 _STREAM = {
@@ -166,8 +155,7 @@ def _body(requests: Mapping[str, Any], *required: str) -> Mapping[str, Any]:
 
 
 def _failures(statuses: Iterable[int]) -> dict[str, Any]:
-    schema = {**_ERROR_REF, "$defs": {"MessagesError": _ERROR}}
-    content = json_content(schema, error=examples.ERROR)
+    content = json_content(ANTHROPIC_ERROR, error=examples.ERROR)
     return {
         str(status): {"description": _MEANINGS[status], "content": content}
         for status in sorted(statuses)

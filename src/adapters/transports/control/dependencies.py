@@ -56,6 +56,8 @@ class Dependencies:
     sandboxes: Callable[[], Awaitable[Sequence[Mapping[str, object]]]]
     """The agents that have a sandbox, and whether it is available; `problem` is for administrators
     only."""
+    python_agents: Callable[[], Sequence[Mapping[str, object]]]
+    """The state of each Python agent; `target` and `problem` are for administrators only."""
     store: str
     """The path of the session store; only administrators see it."""
     clock: Clock

@@ -65,9 +65,9 @@ class HealthReport:
         return payload | {"failing": failing} if failing else payload
 
     async def status(self, call: Call) -> dict[str, Any]:
-        """A summary of sessions, agents, runs, MCP servers and sandboxes.
+        """A summary of sessions, agents, runs, MCP servers, sandboxes and Python agents.
 
-        Only administrators see the store's path, and why a server or a sandbox is not available."""
+        Only administrators see the store's path, and why one of the others is not available."""
         path = self.dependencies.store if call.principal.may(Scope.ADMIN) else "[redacted]"
         agents = self.gateway.settings.agents
         by_agent = [
@@ -78,6 +78,7 @@ class HealthReport:
         recent = await self._recent(call.principal, None)
         servers = _for(call.principal, self.dependencies.tool_servers())
         sandboxes = _for(call.principal, await self.dependencies.sandboxes())
+        python_agents = _for(call.principal, self.dependencies.python_agents())
         return {
             "runtimeVersion": self.dependencies.facts.version,
             "heartbeat": {
@@ -89,6 +90,7 @@ class HealthReport:
             "runs": {"active": len(await self.gateway.active(call.principal))},
             **({"mcp": {"servers": servers}} if servers else {}),
             **({"sandboxes": sandboxes} if sandboxes else {}),
+            **({"pythonAgents": python_agents} if python_agents else {}),
             "sessions": {
                 "paths": [path] if call.principal.may(Scope.ADMIN) else [],
                 "count": recent["count"],
@@ -165,7 +167,7 @@ class HealthReport:
         return row
 
 
-_PRIVATE = ("problem", "leftOut")
+_PRIVATE = ("problem", "leftOut", "target")
 
 
 def _for(principal: Principal, parts: Iterable[Mapping[str, object]]) -> list[dict[str, object]]:

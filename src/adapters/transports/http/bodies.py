@@ -159,7 +159,7 @@ async def read_object(
 
     Raises HttpRejection (415, 413, 408), InvalidRequest, GatewayBusy, and what `read` raises.
     """
-    _require_json(context.headers)
+    require_json(context.headers)
     body = await read_body(pieces, context)
     if not body:
         raise InvalidRequest("The body is empty; it must be a JSON object.")
@@ -189,8 +189,9 @@ async def _unpacked(pieces: AsyncIterable[bytes], unpacker: Unpacker) -> AsyncIt
     unpacker.finish()
 
 
-def _require_json(headers: Headers) -> None:
-    """A missing content type is taken for JSON: many hand-written clients send none."""
+def require_json(headers: Headers) -> None:
+    """Raises HttpRejection (415). A missing content type is taken for JSON: many hand-written
+    clients send none."""
     content_type = headers.get(b"content-type", b"").decode("latin-1").strip()
     if content_type and not _JSON.fullmatch(content_type):
         raise HttpRejection(

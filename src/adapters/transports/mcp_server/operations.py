@@ -73,6 +73,7 @@ _REJECTIONS = {
     "404": {"description": "The session is unknown, has expired or is another principal's."},
     "406": {"description": "The client accepts neither JSON nor server-sent events."},
 }
+_NO_SESSIONS = {"405": {"description": "The revision of the protocol has no sessions."}}
 
 
 def _rejections(*statuses: str) -> dict[str, Any]:
@@ -105,6 +106,7 @@ def stream() -> Mapping[str, Any]:
         "responses": {
             "200": {"description": "Notifications, as they come.", "content": _stream(_EVENTS)},
             **_rejections("400", "404", "406"),
+            **_NO_SESSIONS,
             "409": {"description": "The session has a stream already.", "content": _REJECTED},
         },
     }
@@ -117,5 +119,6 @@ def end() -> Mapping[str, Any]:
         "responses": {
             "200": {"description": "The session has ended."},
             **_rejections("400", "404"),
+            **_NO_SESSIONS,
         },
     }

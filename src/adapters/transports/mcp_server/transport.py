@@ -17,7 +17,7 @@ from ....domain.ports import Clock
 from ....domain.services import Approvals, Gateway
 from ....domain.settings import Settings
 from ..answering import ignored_names
-from ..http.bodies import read_body
+from ..http.bodies import read_body, require_json
 from ..http.context import current
 from ..http.hosts import check_origin
 from ..http.json_text import check_text
@@ -101,6 +101,11 @@ class _Endpoint:
     async def answer(self) -> Response:
         context = current()
         check_origin(context.headers, self._gateway.settings)
+        headers = request.scope["headers"]
+        if request.method == "POST":
+            require_json(context.headers)
+            if b"content-type" not in context.headers:  # The package demands one.
+                headers = [*headers, (b"content-type", b"application/json")]
         body = await read_body(request.body, context)
         check_text(body, _MOST_VALUES)
         if ignored := ignored_names("", context.headers):
@@ -111,7 +116,7 @@ class _Endpoint:
         if request.method == "GET":
             hold = self._gateway.access.hold(context.principal, lambda _: exchange.leave())
             exchange.parts.enter_context(hold)
-        head = await server.answer(exchange, request.method, request.scope["headers"], body)
+        head = await server.answer(exchange, request.method, headers, body)
         return _response(head, exchange)
 
     async def stop(self) -> None:

@@ -15,7 +15,7 @@ from ..answering import EVENT_STREAM, Feed, streamed, text_of
 from ..http.context import RequestContext, current
 from ..http.json_text import dumps
 from ..routes import Route, Transport
-from ..switches import CHAT_SWITCH, answer_limits
+from ..switches import RUNS_SWITCH, answer_limits
 from . import operations
 from .events import EventFrames, run_object
 
@@ -30,7 +30,7 @@ _CANCEL_PATIENCE = 5.0
 def transport(gateway: Gateway) -> Transport:
     """The routes."""
     endpoint = _Endpoint(gateway)
-    route = partial(Route, limits=answer_limits, switch=CHAT_SWITCH)
+    route = partial(Route, limits=answer_limits, switch=RUNS_SWITCH)
     all_ = "/v1/runs"
     one, events, cancel = (f"{all_}/<run_id>{rest}" for rest in ("", "/events", "/cancel"))
     listed, found = "Runs, the newest first.", "One run."
@@ -88,10 +88,12 @@ class _Endpoint:
         )
 
     async def get(self, run_id: str) -> Response:
+        _check_names(request.args)
         return _json(run_object(await self._gateway.run(current().principal, run_id)))
 
     async def cancel(self, run_id: str) -> Response:
         principal = current().principal
+        _check_names(request.args)
         record = await self._gateway.run(principal, run_id)
         if not record.status.final:
             await self._gateway.abort(principal, record.id, f"Cancelled by {principal.id}.")
@@ -178,12 +180,12 @@ def _behind(record: RunRecord, context: RequestContext) -> int:
     )
 
 
-def _check_names(args: Iterable[str], known: Collection[str]) -> None:
+def _check_names(args: Iterable[str], known: Collection[str] = ()) -> None:
     for name in args:
         if name not in known:
             allowed = ", ".join(f"`{one}`" for one in known)
-            message = f"There is no query parameter `{name}`; those of this path are {allowed}."
-            raise InvalidRequest(message, param=name)
+            those = f"those of this path are {allowed}" if known else "this path has none"
+            raise InvalidRequest(f"There is no query parameter `{name}`; {those}.", param=name)
 
 
 def _number(name: str, text: str) -> int:

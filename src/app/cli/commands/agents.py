@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
-from ...terminal import aligned, echo, one_line
+from ...terminal import aligned, echo, one_line, print_fields
 from ..common.configuration import load_config
 from ..common.lazy import ListGroup
-from ..common.state import State, common_options, print_json
+from ..common.state import Seconds, State, common_options, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from ....adapters.mcp import McpToolbox
-    from ....domain.agents import Agent, AgentDirectory
+    from ....domain.agents import Agent, AgentDirectory, PythonTarget
     from ....domain.knowledge import Knowledge, PromptPart
     from ....domain.scopes import Scope
     from ....domain.settings import Settings
@@ -210,6 +211,74 @@ def _tokens(text: str) -> int:
     return estimate(text_message(Role.SYSTEM, text)) - estimate(nothing)
 
 
+@agents.subcommand()
+@click.argument("target", metavar="ID|MODULE:TARGET")
+@click.option("--path", metavar="DIR", help="The directory of MODULE; the current one by default.")
+@click.option("--timeout", type=Seconds(min=0, min_open=True), default=60, help="Seconds to wait.")
+def check(state: State, target: str, path: str | None, timeout: float) -> int:
+    """Import a Python agent in a process of its own, and describe it or show what to change.
+
+    The exit code is 1 if it cannot be served. No Gateway has to run.
+    """
+    from ....adapters.python_agents import inspected
+
+    agent_id, python = _python_target(state, target, path)
+    found = asyncio.run(inspected(python, patience=timeout))
+    if state.json:
+        agent = {"id": agent_id, **_python(python), "ok": not found.problem}
+        print_json(agent | asdict(found))
+    elif found.problem:
+        if found.traceback:
+            echo(f"{found.traceback}\n", err=True)
+        echo(f"opensoul: {found.problem}", err=True)
+    else:
+        print_fields(
+            (
+                ("agent", agent_id),
+                ("target", python.target),
+                ("path", python.path),
+                ("framework", found.framework),
+                ("kind", found.kind),
+                ("isolation", python.isolation.value),
+            )
+        )
+    return 1 if found.problem else 0
+
+
+def _python_target(state: State, text: str, path: str | None) -> tuple[str | None, PythonTarget]:
+    """The target of a configured agent, or the target itself. Raises CommandError."""
+    from ....domain.agents import PythonTarget
+    from ..common.errors import CommandError
+
+    if ":" in text:
+        directory = os.path.abspath(path or ".")
+        return None, PythonTarget(text, directory)
+    agent = _found(load_config(state).settings, text)
+    if agent.python is None:
+        message = f"The agent `{agent.id}` has the runner `{agent.runner}`; it is no Python agent."
+        raise CommandError(message, code="no_python_agent")
+    return agent.id, agent.python
+
+
+@agents.subcommand()
+@click.argument("name")
+@click.option(
+    "--framework",
+    type=click.Choice(["plain", "pydantic-ai", "langgraph", "openai-agents"]),
+    default="plain",
+    show_default=True,
+)
+@click.option("--path", metavar="DIR", default=".", help="Where to write it; here by default.")
+def new(state: State, name: str, framework: str, path: str) -> None:
+    """Write a Python agent that runs, and add it to the configuration.
+
+    Nothing is overwritten.
+    """
+    from ..development.scaffolding import write_agent
+
+    write_agent(state, name, framework, path)
+
+
 @agents.subcommand("list")
 def list_agents(state: State) -> None:
     """List the agents, and the models they use in the order they are tried."""
@@ -230,13 +299,22 @@ def _described(agent: Agent, directory: AgentDirectory) -> dict[str, object]:
         "runner": agent.runner,
         "model": refs[0] if refs else None,
         "fallbacks": refs[1:],
+        **({} if agent.python is None else _python(agent.python)),
     }
 
 
+def _python(target: PythonTarget) -> dict[str, object]:
+    return {"target": target.target, "path": target.path, "isolation": target.isolation.value}
+
+
 def _table(directory: AgentDirectory) -> list[str]:
-    rows = [("ID", "NAME", "DEFAULT", "MODEL", "FALLBACKS")]
+    head = ("ID", "NAME", "DEFAULT", "MODEL", "FALLBACKS")
+    rows, targets = [head], ["TARGET"]
     for agent in directory:
         refs = [target.ref for target in agent.models]
         default = "yes" if agent is directory.default else ""
         rows.append((agent.id, agent.name, default, "".join(refs[:1]), ", ".join(refs[1:])))
+        targets.append("" if agent.python is None else agent.python.target)
+    if any(targets[1:]):
+        return aligned([(*row, target) for row, target in zip(rows, targets, strict=True)])
     return aligned(rows)

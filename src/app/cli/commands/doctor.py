@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 @common_options
 @click.pass_obj
 def doctor(state: State, fix: bool) -> int:
-    """Check configuration, secrets, permissions, providers, sandboxes, MCP servers, packages,
-    workspaces, port, store and lock.
+    """Check configuration, secrets, permissions, providers, sandboxes, MCP servers, Python
+    agents, packages, workspaces, port, store and lock.
 
     Keys without an effect are listed as notes. The exit code is 1 if a problem remains; notes do
     not count.
@@ -45,6 +45,7 @@ def doctor(state: State, fix: bool) -> int:
 def _found(state: State) -> tuple[list[Finding], tuple[str, ...]]:
     """The findings, and the notes of a valid configuration."""
     from ..diagnosis import files as files
+    from ..diagnosis import python_agents as python_agents
 
     locations = locations_of(state)
     directory = locations.state_dir
@@ -57,7 +58,9 @@ def _found(state: State) -> tuple[list[Finding], tuple[str, ...]]:
     if needs_generated_token(loaded):
         found += files.token(directory)
     found += files.permissions(directory, loaded.files)
-    return [*found, *_beyond_files(state, loaded, directory)], loaded.settings.notes
+    inspections = asyncio.run(python_agents.imported(loaded.settings))
+    found += [*_beyond_files(state, loaded, directory), *python_agents.unusable(inspections)]
+    return found, (*loaded.settings.notes, *python_agents.slow(inspections))
 
 
 def _beyond_files(state: State, loaded: Loaded, directory: Path) -> list[Finding]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ...terminal import echo, print_fields, print_table, when
+from ...terminal import echo, one_line, print_fields, print_table, when
 from ..common.state import State, print_json
 from ..remote.reaching import READ, wire_options
 from ..remote.rpc import with_client
@@ -55,6 +55,10 @@ def _print(url: str, summary: Any, health: Any) -> None:
                 (f"sandbox {one.get('agentId')}", one.get("problem") or _availability(one))
                 for one in rows(summary, "sandboxes")
             ),
+            *(
+                (f"python agent {one.get('agentId')}", _python_agent(one))
+                for one in rows(summary, "pythonAgents")
+            ),
         )
     )
     recent = [
@@ -64,6 +68,11 @@ def _print(url: str, summary: Any, health: Any) -> None:
     if recent:
         echo()
         print_table(("session", "label", "updated", "tokens", "model"), recent, empty="")
+
+
+def _python_agent(agent: Any) -> str:
+    details = agent.get("problem") or agent.get("description")
+    return f"{agent.get('state')}{f': {one_line(str(details))}' if details else ''}"
 
 
 def _availability(sandbox: Any) -> str:

@@ -72,6 +72,8 @@ def _agents(agents: AgentDirectory) -> Iterator[str]:
 
 
 def _models(agent: Agent) -> str:
+    if agent.python is not None:
+        return f"Python, {agent.python.target}"
     if not agent.models:
         return f"no model, runner {agent.runner}"
     primary, *fallbacks = [target.ref for target in agent.models]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from ...terminal import echo
@@ -41,8 +42,21 @@ def _holds_null(value: object) -> bool:
     return value is None
 
 
-def edit(state: State, done: str, path: str, make: MakePatch) -> None:
-    """Change the configuration file and print what was done. Raises CommandError."""
+@dataclass(frozen=True, slots=True)
+class Change:
+    """`restart`: a part of the change needs a restart of a running Gateway."""
+
+    file: str
+    changed: bool
+    restart: bool
+
+    @property
+    def effect(self) -> str:
+        return _AT_START if self.restart else _AT_ONCE
+
+
+def change(state: State, make: MakePatch) -> Change:
+    """Change the configuration file. Raises CommandError."""
     from ....adapters.config import ConfigEditor
 
     editor = ConfigEditor(inputs_of(state), locations_of(state), on_machine=True)
@@ -53,11 +67,16 @@ def edit(state: State, done: str, path: str, make: MakePatch) -> None:
     except paths.BadPath as error:
         raise CommandError(str(error), code="config_path_not_found") from None
     changed = after.hash != before.hash
-    restart = changed and _waits_for_restart(before, after)
+    return Change(after.path, changed, changed and _waits_for_restart(before, after))
+
+
+def edit(state: State, done: str, path: str, make: MakePatch) -> None:
+    """Change the configuration file and print what was done. Raises CommandError."""
+    outcome = change(state, make)
     if state.json:
-        print_json({"path": path, "file": after.path, "changed": changed, "restart": restart})
-    elif changed:
-        echo(f"{done} {_AT_START if restart else _AT_ONCE}")
+        print_json({"path": path, **asdict(outcome)})
+    elif outcome.changed:
+        echo(f"{done} {outcome.effect}")
     else:
         echo(f"{path} has that value already; nothing was written.")
 

@@ -54,6 +54,8 @@ CREATE TABLE turns (
     usage_estimated boolean,
     first_message bigint NOT NULL,
     message_count bigint NOT NULL,
+    -- Why the answer ended; empty where it is not known.
+    stop text NOT NULL DEFAULT '',
     PRIMARY KEY (transcript, number)
 );
 CREATE INDEX turns_by_time ON turns (at);

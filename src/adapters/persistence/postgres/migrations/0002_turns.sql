@@ -2,19 +2,33 @@
 -- for each other: the run, its session, its open turn.
 -- OS001: a later attempt of the run has stored a step; OS002: the turn of the run is stored.
 
-CREATE FUNCTION lock_run(_run_id bytea) RETURNS void LANGUAGE sql AS $$
-    SELECT pg_advisory_xact_lock(hashtextextended('run ' || encode(_run_id, 'hex'), 0))
+-- Small functions are in PL/pgSQL, too, which keeps their plans.
+CREATE FUNCTION lock_run(_run_id bytea) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtextextended('run ' || encode(_run_id, 'hex'), 0));
+END
 $$;
 
-CREATE FUNCTION current_transcript(_session bigint) RETURNS transcripts LANGUAGE sql STABLE AS $$
-    SELECT * FROM transcripts WHERE session = _session ORDER BY id DESC LIMIT 1
+CREATE FUNCTION current_transcript(_session bigint) RETURNS transcripts
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    _found transcripts;
+BEGIN
+    SELECT * INTO _found FROM transcripts WHERE session = _session ORDER BY id DESC LIMIT 1;
+    RETURN _found;
+END
 $$;
 
 -- The newest transcript of that id: earlier ones of the same id cannot be named.
 CREATE FUNCTION named_transcript(_session bigint, _session_id bytea) RETURNS transcripts
-LANGUAGE sql STABLE AS $$
-    SELECT * FROM transcripts WHERE session = _session AND session_id = _session_id
-    ORDER BY id DESC LIMIT 1
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    _found transcripts;
+BEGIN
+    SELECT * INTO _found FROM transcripts WHERE session = _session AND session_id = _session_id
+        ORDER BY id DESC LIMIT 1;
+    RETURN _found;
+END
 $$;
 
 -- A new transcript with copies of another one's messages behind `_left` up to `_through`.
@@ -55,7 +69,7 @@ CREATE FUNCTION append_turn(
     _run_id bytea, _attempt bigint, _at double precision, _model bytea, _one_off boolean,
     _input bigint, _output bigint, _reasoning bigint, _cached bigint, _estimated boolean,
     _history bytea, _through bigint, _exact boolean,
-    _tokens bigint[], _roles text[], _bodies bytea[], _now double precision
+    _stop text, _tokens bigint[], _roles text[], _bodies bytea[], _now double precision
 ) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
     _open bigint;
@@ -110,7 +124,7 @@ BEGIN
     END IF;
     INSERT INTO turns VALUES (
         _place.id, _place.turn_count + 1, _run_id, _at, _model, _input, _output, _reasoning,
-        _cached, _estimated, _place.message_count + 1, cardinality(_bodies));
+        _cached, _estimated, _place.message_count + 1, cardinality(_bodies), _stop);
     INSERT INTO messages
         SELECT _place.id, _place.message_count + position, tokens, role, body
         FROM unnest(_tokens, _roles, _bodies) WITH ORDINALITY
@@ -258,12 +272,13 @@ BEGIN
     RETURN QUERY
         SELECT _place.session_id, _session.updated_at, _session.settings, _place.message_count,
             _summary.through, _summary.at, _summary.model, _summary.tokens_before, _summary.body,
-            array_agg(one.tokens ORDER BY one.number DESC),
-            array_agg(one.number ORDER BY one.number DESC),
-            array_agg(one.role ORDER BY one.number DESC),
-            array_agg(one.body ORDER BY one.number DESC)
-        FROM messages AS one
-        WHERE one.transcript = _place.id AND one.number >= _oldest
-            AND one.number <= _place.message_count;
+            array_agg(newest.tokens), array_agg(newest.number), array_agg(newest.role),
+            array_agg(newest.body)
+        FROM (
+            SELECT one.number, one.tokens, one.role, one.body FROM messages AS one
+            WHERE one.transcript = _place.id AND one.number >= _oldest
+                AND one.number <= _place.message_count
+            ORDER BY one.number DESC
+        ) AS newest;
 END
 $$;

@@ -10,7 +10,7 @@ from .....domain.messages import Message
 from .....domain.models import Usage
 from .....domain.ports import Turn
 from .....domain.sessions import KeptMessage, KeptTranscript, SessionKey, Span
-from ...common import Cells, DamageLog, decode, text
+from ...common import Cells, DamageLog, decode, decode_stop, text
 from ..columns import bounded, data
 from ..database import Connection, fetch_all, fetch_one
 from .catalog import key_of
@@ -19,7 +19,7 @@ _TURN = """
     SELECT sessions.key, sessions.agent_id, sessions.one_off, transcripts.session_id,
            turns.transcript, turns.at, turns.model, turns.first_message, turns.message_count,
            turns.input_tokens, turns.output_tokens, turns.reasoning_tokens, turns.cached_tokens,
-           turns.usage_estimated
+           turns.usage_estimated, turns.stop
     FROM turns JOIN transcripts ON transcripts.id = turns.transcript
     JOIN sessions ON sessions.id = transcripts.session
     WHERE turns.run_id = %s"""
@@ -105,7 +105,7 @@ async def find_turn(connection: Connection, run_id: str) -> Turn | None:
     row = await fetch_one(connection, _TURN, (data(run_id),))
     if row is None:
         return None
-    key, agent_id, one_off, session_id, transcript, at, model, first, count, *usage = row
+    key, agent_id, one_off, session_id, transcript, at, model, first, count, *usage, stop = row
     bodies = await fetch_all(connection, _OF_TURN, (transcript, first, first + count))
     return Turn(
         key=key_of(text(key), text(agent_id)),
@@ -116,6 +116,7 @@ async def find_turn(connection: Connection, run_id: str) -> Turn | None:
         model=text(model),
         usage=_usage(*usage),
         one_off=one_off,
+        stop=decode_stop(stop),
     )
 
 

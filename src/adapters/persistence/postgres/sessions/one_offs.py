@@ -91,7 +91,7 @@ class OneOffs:
         excess = self._bytes - (most - most // 16) if self._bytes > most else 0
         while excess > 0:
             oldest = (_AT_ONCE, min(excess, _MOST_AT_ONCE))
-            row = await self._database.row(_OLDEST, oldest, repeat=False)
+            row = await self._database.change_row(_OLDEST, oldest)
             pruned, freed = row or (0, 0)
             if not pruned:
                 break

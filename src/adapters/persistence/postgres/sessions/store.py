@@ -95,7 +95,7 @@ class PostgresStore:
         attempt: int = 0,
     ) -> bool:
         values = summary_values(key, session_id, summary, run_id, attempt)
-        row = await self._write(self._opened().row(PUT_SUMMARY, values, repeat=False))
+        row = await self._write(self._opened().change_row(PUT_SUMMARY, values))
         return bool(one_value(row))
 
     async def append(self, turn: Turn) -> None:

@@ -18,7 +18,7 @@ APPEND = """
     SELECT append_turn(
         %s::bytea, %s::text, %s::bytea, %s::bytea, %s::text, %s::bytea, %s::bigint, %s::float8,
         %s::bytea, %s::boolean, %s::bigint, %s::bigint, %s::bigint, %s::bigint, %s::boolean,
-        %s::bytea, %s::bigint, %s::boolean, %s::bigint[], %s::text[], %s::bytea[],
+        %s::bytea, %s::bigint, %s::boolean, %s::text, %s::bigint[], %s::text[], %s::bytea[],
         coalesce(%s::float8, extract(epoch FROM clock_timestamp())))"""
 LOAD = "SELECT * FROM load_session(%s::bytea, %s::bigint, %s::bigint)"
 PUT_SUMMARY = """
@@ -45,6 +45,7 @@ def append_values(turn: Turn, now: float | None) -> Values:
         None if span is None else data(span.session_id),
         0 if span is None else bounded(span.through),
         span is not None and span.exact,
+        "" if turn.stop is None else str(turn.stop),
         [estimate(message) for message in turn.messages],
         [str(message.role) for message in turn.messages],
         [encode(message) for message in turn.messages],

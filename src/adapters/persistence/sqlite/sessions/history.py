@@ -16,7 +16,7 @@ from .....domain.messages import Message
 from .....domain.models import Usage
 from .....domain.ports import Turn
 from .....domain.sessions import KeptMessage, KeptTranscript, SessionKey, Span
-from ...common import Cells, DamageLog, Undecodable, decode, text
+from ...common import Cells, DamageLog, Undecodable, decode, decode_stop, text
 from ..columns import bounded, column, snapshot
 from .catalog import key_of
 from .transcripts import MOST, find_current, find_named
@@ -25,7 +25,7 @@ _TURN = """
     SELECT sessions.key, sessions.agent_id, sessions.one_off, transcripts.session_id,
            turns.transcript, turns.at, turns.model, turns.first_message, turns.message_count,
            turns.input_tokens, turns.output_tokens, turns.reasoning_tokens, turns.cached_tokens,
-           turns.usage_estimated
+           turns.usage_estimated, turns.stop
     FROM turns JOIN transcripts ON transcripts.id = turns.transcript
     JOIN sessions ON sessions.id = transcripts.session
     WHERE turns.run_id = ?"""
@@ -90,7 +90,7 @@ def find_turn(connection: sqlite3.Connection, run_id: str) -> Turn | None:
         row = connection.execute(_TURN, (column(run_id),)).fetchone()
         if row is None:
             return None
-        key, agent_id, one_off, session_id, transcript, at, model, first, count, *usage = row
+        key, agent_id, one_off, session_id, transcript, at, model, first, count, *usage, stop = row
         if not all(isinstance(number, int) and 0 <= number <= MOST for number in (first, count)):
             raise Undecodable("a stored turn does not say which messages are its own")
         bodies = connection.execute(_OF_TURN, (transcript, first, first + count)).fetchall()
@@ -103,6 +103,7 @@ def find_turn(connection: sqlite3.Connection, run_id: str) -> Turn | None:
         model=text(model),
         usage=_usage(*usage),
         one_off=bool(one_off),
+        stop=decode_stop(stop),
     )
 
 

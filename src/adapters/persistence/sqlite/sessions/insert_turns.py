@@ -23,7 +23,8 @@ from .transcripts import IS_COUNTED, MESSAGES, TURNS, begin_copy, find_current, 
 
 _TURN = """
     key, agent_id, session_id, at, one_off, run_id, model, input_tokens, output_tokens,
-    reasoning_tokens, cached_tokens, usage_estimated, message_count, kept_from, size"""
+    reasoning_tokens, cached_tokens, usage_estimated, message_count, kept_from, size,
+    stop"""
 _NULLS = ", ".join(f"NULL AS {name.strip()}" for name in _TURN.split(","))
 # The newest transcript of that id: of others by the same id nobody knows any more.
 _PLACE = """
@@ -61,7 +62,7 @@ INCOMING: Sequence[str] = (
         INSERT INTO turns
             SELECT id, turn_count + 1, NEW.run_id, NEW.at, NEW.model, NEW.input_tokens,
                    NEW.output_tokens, NEW.reasoning_tokens, NEW.cached_tokens,
-                   NEW.usage_estimated, message_count + 1, NEW.message_count
+                   NEW.usage_estimated, message_count + 1, NEW.message_count, NEW.stop
             FROM transcripts WHERE id = ({_PLACE});
         UPDATE transcripts SET
             turn_count = turn_count + 1, message_count = message_count + NEW.message_count,
@@ -174,6 +175,7 @@ def _turn_row(turn: Turn, kept_from: float, size: int) -> tuple[object, ...]:
         len(turn.messages),
         kept_from,
         size,
+        "" if turn.stop is None else str(turn.stop),
     )
 
 

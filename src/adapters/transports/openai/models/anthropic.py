@@ -43,11 +43,12 @@ def agent_info(name: str, agent: Agent, created: int) -> dict[str, object]:
     }
 
 
-def page(directory: AgentDirectory, created: int, query: Mapping[str, str]) -> dict[str, object]:
+def page(
+    directory: AgentDirectory, created: int, query: Mapping[str, str], limit: int
+) -> dict[str, object]:
     """A page of the agents. Raises InvalidRequest that names the parameter at fault."""
     every = [agent_info(name, agent, created) for name, agent in named_agents(directory)]
     ids = [str(info["id"]) for info in every]
-    limit = _limit(query.get("limit"))
     if "after_id" in query and "before_id" in query:
         message = "Send one of the parameters `after_id` and `before_id`."
         raise InvalidRequest(message, param="before_id")
@@ -67,7 +68,9 @@ def page(directory: AgentDirectory, created: int, query: Mapping[str, str]) -> d
     }
 
 
-def _limit(text: str | None) -> int:
+def limit_in(query: Mapping[str, str]) -> int:
+    """How many models a page has. Raises InvalidRequest."""
+    text = query.get("limit")
     if text is None:
         return _DEFAULT_LIMIT
     # Short, ASCII digits alone: int() takes more than that, and reads long numbers slowly.

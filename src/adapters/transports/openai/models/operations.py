@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ...routes import SCHEMA_REF, json_content, object_schema
+from ...routes import ANTHROPIC_ERROR, SCHEMA_REF, json_content, object_schema
 from .anthropic import PARAMETERS
 
 _STRING, _INTEGER, _BOOLEAN = {"type": "string"}, {"type": "integer"}, {"type": "boolean"}
@@ -82,6 +82,23 @@ _VERSION = {
 }
 
 
+_FAILURES = {
+    str(status): {
+        "description": "The request was refused. With the header `anthropic-version`, the error "
+        "is in the format of Anthropic's API.",
+        "content": json_content(ANTHROPIC_ERROR),
+    }
+    for status in (400, 401, 403, 404, 429, 500, 503)
+}
+_IGNORED = {
+    "x-opensoul-ignored": {
+        "description": "The parameters of the query, which have no effect without the header "
+        "`anthropic-version`.",
+        "schema": _STRING,
+    }
+}
+
+
 def models() -> Mapping[str, Any]:
     """`GET /v1/models`."""
     pages = {"data": [_AGENT_INFO], "has_more": False}
@@ -90,6 +107,7 @@ def models() -> Mapping[str, Any]:
         "The agents, and the embedding models while embeddings are served.",
         _MODELS,
         PARAMETERS,
+        _IGNORED,
         openai={"object": "list", "data": [_AGENT]},
         anthropic={**pages, **ends},
     )
@@ -98,14 +116,25 @@ def models() -> Mapping[str, Any]:
 def model() -> Mapping[str, Any]:
     """`GET /v1/models/{model_id}`."""
     either = {"anyOf": [_ref("Model"), _ref("AnthropicModel")]}
-    return _found("The model.", either, (), openai=_AGENT, anthropic=_AGENT_INFO)
+    return _found("The model.", either, (), {}, openai=_AGENT, anthropic=_AGENT_INFO)
 
 
 def _found(
-    description: str, schema: Mapping[str, Any], parameters: Any, **examples: object
+    description: str,
+    schema: Mapping[str, Any],
+    parameters: Any,
+    headers: Mapping[str, Any],
+    **examples: object,
 ) -> Mapping[str, Any]:
     content = json_content(schema, **examples)
     return {
         "parameters": [_VERSION, *parameters],
-        "responses": {"200": {"description": description, "content": content}},
+        "responses": {
+            "200": {
+                "description": description,
+                **({"headers": headers} if headers else {}),
+                "content": content,
+            },
+            **_FAILURES,
+        },
     }

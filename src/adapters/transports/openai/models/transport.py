@@ -10,6 +10,7 @@ from quart import Response, request
 from .....domain.access import Scope
 from .....domain.services import Gateway
 from ...http.context import current
+from ...http.fields import Ignored
 from ...http.json_text import dumps
 from ...routes import Route, Transport
 from ...switches import MODELS_SWITCH, answer_limits
@@ -50,9 +51,15 @@ class _Endpoint:
     created: int
 
     async def models(self) -> Response:
-        directory = self.gateway.directory(current().principal)
+        context, query = current(), request.args
+        directory = self.gateway.directory(context.principal)
+        limit = anthropic.limit_in(query)
         if _for_anthropic():
-            return _json(anthropic.page(directory, self.created, request.args))
+            return _json(anthropic.page(directory, self.created, query, limit))
+        ignored = Ignored()
+        ignored.note(query, frozenset())
+        if ignored.header:
+            context.response_headers["x-opensoul-ignored"] = ignored.header
         data = [agent_object(name, agent, self.created) for name, agent in named_agents(directory)]
         settings = self.gateway.settings
         if settings.endpoints.embeddings:

@@ -55,6 +55,8 @@ class _Open:
     """Of its kind, from 0."""
     delta: bytes
     texts: list[str] = field(default_factory=list)
+    stored: int = 0
+    """How many of the texts are of steps that are stored."""
 
 
 class Frames:
@@ -79,6 +81,10 @@ class Frames:
         """That of the next frame."""
         self._output: list[dict[str, object]] = []
         """The items so far. Open ones are as they began."""
+        self._stored = 0
+        """How many items there were when the last step was stored."""
+        self._void: set[int] = set()
+        """The places of items that are no part of the answer: a lost attempt has written them."""
         self._message: _Open | None = None
         self._reasoning: _Open | None = None
         self._thoughts = 0
@@ -93,8 +99,10 @@ class Frames:
     @consumes(
         *DELTAS,
         *TOOL_EVENTS,
+        StepDone,
+        Resumed,
         Finished,
-        ignores=(Started, Waiting, Resumed, Failed, Aborted, *CONTEXT_EVENTS, StepDone),
+        ignores=(Started, Waiting, Failed, Aborted, *CONTEXT_EVENTS),
     )
     def of(self, events: Sequence[RunEvent], first: int) -> bytes:
         """The frames for `events`; empty where none has a frame. Failures are written by
@@ -122,6 +130,10 @@ class Frames:
                     self._tool(frames, call, status, result=event.text)
                 case ClientCalls():
                     self._calls(frames, event.calls)
+                case StepDone():
+                    self._step_done()
+                case Resumed(void=void) if void:
+                    self._drop_lost()
                 case Finished():
                     self._finish(frames, event)
         return b"".join(frames)
@@ -134,8 +146,28 @@ class Frames:
             self._output[opened.index] = self._thought(opened, "incomplete")
         if (opened := self._message) is not None:
             self._output[opened.index] = self._said(opened, "incomplete")
-        self._last(frames, failed_object(self._head, problem, self._output))
+        self._last(frames, failed_object(self._head, problem, self._answer()))
         return b"".join(frames)
+
+    def _step_done(self) -> None:
+        self._stored = len(self._output)
+        for opened in (self._message, self._reasoning):
+            if opened is not None:
+                opened.stored = len(opened.texts)
+
+    def _drop_lost(self) -> None:
+        """What was written since the last stored step is written again. Deltas cannot be taken
+        back; the last frames of an item, and of the response, have the text that counts."""
+        still_open = set()
+        for opened in (self._message, self._reasoning):
+            if opened is not None:
+                del opened.texts[opened.stored :]
+                still_open.add(opened.index)
+        self._void |= set(range(self._stored, len(self._output))) - still_open
+
+    def _answer(self) -> list[dict[str, object]]:
+        """The items that are the answer."""
+        return [item for place, item in enumerate(self._output) if place not in self._void]
 
     def _emit(self, frames: list[bytes], kind: str, fields: dict[str, object]) -> None:
         data = dumps({"type": kind, **fields, "sequence_number": self._number})
@@ -208,6 +240,8 @@ class Frames:
     def _close_reasoning(self, frames: list[bytes]) -> None:
         if (opened := self._reasoning) is None:
             return
+        if not opened.texts:
+            self._void.add(opened.index)
         item = self._thought(opened, "completed")
         place = _part_of(item, opened.index, "summary_index")
         text = {**place, "text": "".join(opened.texts)}
@@ -222,6 +256,8 @@ class Frames:
 
     def _calls(self, frames: list[bytes], calls: Iterable[ToolCall]) -> None:
         self._close_reasoning(frames)
+        if self._message is not None and not self._message.texts:
+            self._void.add(self._message.index)
         self._close_message(frames, "completed")
         self._answered = True
         for item in call_items(self._head, calls):
@@ -246,7 +282,7 @@ class Frames:
             self._open_message(frames)
         self._close_message(frames, status_of(finished, self._head)[0])
         at = int(self._clock())
-        self._last(frames, finished_object(self._head, finished, self._output, at))
+        self._last(frames, finished_object(self._head, finished, self._answer(), at))
 
     def _last(self, frames: list[bytes], response: dict[str, object]) -> None:
         self._emit(frames, f"response.{response['status']}", {"response": response})

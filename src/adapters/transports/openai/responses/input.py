@@ -57,7 +57,7 @@ _ITEM_SCHEMAS: Sequence[Mapping[str, Any]] = (
         "title": "message",
         "required": ["role", "content"],
         "properties": {
-            "type": {"const": "message"},
+            "type": {"enum": ["message", None]},
             "role": {"enum": list(_ROLES)},
             "content": _CONTENT_SCHEMA,
         },
@@ -87,7 +87,7 @@ _ITEM_SCHEMAS: Sequence[Mapping[str, Any]] = (
         "type": "object",
         "title": "reasoning",
         "required": ["type"],
-        "properties": {"type": {"const": "reasoning"}, "summary": {"type": "array"}},
+        "properties": {"type": {"const": "reasoning"}, "summary": {"type": ["array", "null"]}},
     },
     {
         "type": "object",
@@ -99,7 +99,7 @@ _ITEM_SCHEMAS: Sequence[Mapping[str, Any]] = (
         "type": "object",
         "title": "item_reference",
         "required": ["id"],
-        "properties": {"type": {"const": "item_reference"}, "id": {"type": "string"}},
+        "properties": {"type": {"enum": ["item_reference", None]}, "id": {"type": "string"}},
     },
 )
 INPUT_ITEM: Mapping[str, Any] = {"anyOf": list(_ITEM_SCHEMAS)}
@@ -189,6 +189,7 @@ class InputReader:
 
     def _item(self, value: object, path: str) -> None:
         fields = an_object(value, path)
+        optional_string(fields, "id", path)
         kind = fields.get("type")
         if kind is None:
             kind = "message" if "role" in fields else "item_reference" if "id" in fields else kind

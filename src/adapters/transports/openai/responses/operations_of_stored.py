@@ -7,7 +7,7 @@ from typing import Any
 
 from ...routes import SCHEMA_REF, json_content
 from . import examples
-from .input import INPUT_SCHEMA
+from .input import INPUT_ITEM
 from .operations import RESPONSE, STREAM
 
 _STRING, _BOOLEAN = {"type": "string"}, {"type": "boolean"}
@@ -103,7 +103,7 @@ def compact() -> Mapping[str, Any]:
         "type": "object",
         "properties": {
             "model": nullable,
-            "input": {"anyOf": [INPUT_SCHEMA, {"type": "null"}]},
+            "input": {"oneOf": [_STRING, {"type": "array", "minItems": 1, "items": INPUT_ITEM}]},
             "instructions": nullable,
             "previous_response_id": nullable,
         },

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from .....domain.errors import InvalidRequest, ModelFailed, Unsupported
@@ -58,6 +58,20 @@ class ResponseConversation(parameters.Strict):
     id: parameters.Identifier
 
 
+def _form_of(value: object) -> str | None:
+    return "text" if isinstance(value, str) else "object" if isinstance(value, dict) else None
+
+
+_Conversation = Annotated[
+    Annotated[parameters.Identifier, Tag("text")] | Annotated[ResponseConversation, Tag("object")],
+    Discriminator(
+        _form_of,
+        custom_error_type="conversation",
+        custom_error_message="must be an id, or an object with `id`",
+    ),
+]
+
+
 class Fields(parameters.Strict):
     """Every field with a type of its own. Only what is validated here is read anywhere else."""
 
@@ -79,7 +93,7 @@ class Fields(parameters.Strict):
     store: bool | None = None
     background: bool | None = None
     previous_response_id: parameters.Identifier | None = None
-    conversation: parameters.Identifier | ResponseConversation | None = None
+    conversation: _Conversation | None = None
     truncation: Literal["auto", "disabled"] | None = None
     include: Annotated[list[str] | None, Field(max_length=32)] = None
     service_tier: parameters.Hint | None = None

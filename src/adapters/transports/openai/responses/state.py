@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import takewhile
 
+from .....domain.access import Principal, Scope
 from .....domain.concurrency import off_loop
 from .....domain.errors import (
     EventsExpired,
@@ -41,7 +42,7 @@ from ...http.context import RequestContext
 from ...http.errors import problem_of
 from ..common import Extras
 from .frames import Frames
-from .items import kept_items, key_of_item
+from .items import kept_items, key_of_item, refuse_repeated
 from .objects import (
     Head,
     answer_items,
@@ -55,6 +56,8 @@ from .request import ResponsesRequest, read_request
 _ANSWERED = frozenset({RunStatus.FINISHED, RunStatus.FAILED, RunStatus.INTERRUPTED})
 _BYTES_PER_ITEM = 1_000
 """About; for the choice of reading a conversation in a thread."""
+_READER = Principal("gateway", frozenset({Scope.READ}), "internal")
+"""Reads the responses in a conversation: who may see that has its items, whoever added them."""
 _NOT_STORED = (
     "Item with id '{}' not found. Items are not persisted when `store` is set to false. Try again "
     "with `store` set to true, or remove this item from your input."
@@ -177,7 +180,7 @@ class ResponseState:
         for response in await self._settle(context, conversation_id):
             if again is not None and response.id == again.id:
                 continue
-            record = await self._record(context, response)
+            record = await self._record(_READER, response)
             # One that waits for an approval adds its items later; this request may decide.
             if record is None or record.status is not RunStatus.WAITING:
                 raise conversation_locked()
@@ -186,6 +189,7 @@ class ResponseState:
             own = {item["id"] for item in again.input}
             before = tuple(takewhile(lambda item: item["id"] not in own, before))
         resolved: dict[str, object] = {str(item["id"]): item for item in before}
+        refuse_repeated(asked.items, resolved.keys())
         unknown = {one: path for one, path in asked.references.items() if one not in resolved}
         if unknown:
             resolved |= await self._resolved(context, unknown)
@@ -253,7 +257,7 @@ class ResponseState:
         """The response object as it stands. Raises UnknownResponse where the answer of its run is
         no longer kept."""
         head = head_of_stored(response)
-        record = await self._record(context, response)
+        record = await self._record(context.principal, response)
         if record is not None and record.status not in (*_ANSWERED, RunStatus.ABORTED):
             queued = record.status is RunStatus.QUEUED and response.background
             return response_object(head, "queued" if queued else "in_progress")
@@ -275,7 +279,7 @@ class ResponseState:
     ) -> Sequence[Json] | None:
         """The items of the response, its input first; None while its run goes on, and empty where
         that has ended without an answer, or it is no longer kept."""
-        record = await self._record(context, response)
+        record = await self._record(context.principal, response)
         if record is not None and not record.status.final:
             return None
         try:
@@ -288,9 +292,9 @@ class ResponseState:
         output = answer_items(head_of_stored(response), ended.answer, reasoning=reasoning)
         return [*response.input, *(item for item in output if isinstance(item, dict))]
 
-    async def _record(self, context: RequestContext, response: StoredResponse) -> RunRecord | None:
+    async def _record(self, principal: Principal, response: StoredResponse) -> RunRecord | None:
         try:
-            return await self.gateway.run(context.principal, response.run_id)
+            return await self.gateway.run(principal, response.run_id)
         except UnknownRun:
             return None
 
@@ -320,6 +324,7 @@ class ResponseState:
     ) -> Sequence[StoredResponse]:
         """Add the items of the responses that have ended to the conversation; returns those that go
         on still."""
+        context = RequestContext(context.request_id, context.client, authenticated=_READER)
         left = []
         for response in await self.responses.unsettled(conversation_id):
             items = await self.items_of(context, response)

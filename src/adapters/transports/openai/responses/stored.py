@@ -33,7 +33,8 @@ from .state import ResponseState, frames_of
 _MOST_DIGITS = 18
 _CANCEL_PATIENCE = 5.0
 """Seconds in which a run that is cancelled nearly always ends."""
-_PATH = "/v1/responses/<response_id>"
+_PATH = "/v1/responses/<string(minlength=8):response_id>"
+"""Ids are longer than `compact`, which is a path of its own."""
 
 
 def routes(state: ResponseState) -> tuple[Route, ...]:
