@@ -65,6 +65,15 @@ def kept_items(
     return made
 
 
+def layers_in(items: Iterable[Json]) -> list[Json]:
+    """The messages of `system` and `developer` among kept items."""
+    return [
+        {"type": "message", "role": item["role"], "content": item["content"]}
+        for item in items
+        if item["type"] == "message" and item.get("role") in ("system", "developer")
+    ]
+
+
 def refuse_repeated(items: Iterable[object], before: Set[str]) -> None:
     """Refuse an item of the input whose id is one of those `before` it. Raises InvalidRequest."""
     for number, item in enumerate(items):
