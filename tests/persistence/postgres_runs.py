@@ -70,6 +70,7 @@ async def node(
     made = Node(name, database, events, queue, Hands())
     queue.serve(name, made.hands)
     await events.start()
+    await queue.look()  # The first one, so that none is under way when a test begins.
     try:
         yield made
     finally:

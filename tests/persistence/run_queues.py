@@ -117,7 +117,13 @@ async def bench_of(
     if kind == "postgres":
         url = request.getfixturevalue("postgres_url")
         made: list[Bench] = []
-        async with node(url, "me", clock=clock, steady=clock, limits=lambda: made[0].limits) as one:
+        async with node(
+            url,
+            "me",
+            clock=clock,
+            steady=clock,
+            limits=lambda: made[0].limits if made else LaneSettings(),
+        ) as one:
             made.append(PostgresBench(one, clock))
             await stop_clock(one)
             await made[0].move(0)

@@ -361,6 +361,26 @@ async def test_a_bell_that_is_lost_is_made_up_for(postgres_url: str) -> None:
         assert await following == numbered([Started(0, 0), TextDelta("a"), END])
 
 
+async def test_a_bell_that_rings_during_the_first_read_is_heard(postgres_url: str) -> None:
+    async with node(postgres_url, "a") as one, node(postgres_url, "b") as other:
+        claim = await one.claimed(run())
+        rows_of = other.database.rows
+
+        async def overtaken(query: str, values: object = (), **options: bool) -> object:
+            found = await rows_of(query, values, **options)  # type: ignore[arg-type]
+            if "JOIN LATERAL" in query and not (await one.events.find("run-1")).last_seq:  # type: ignore[union-attr]
+                heard = other.events.watches.get("run-1")
+                await one.events.append(claim, [Started(0, 0)])
+                async with asyncio.timeout(20):
+                    while not heard.recent:  # noqa: ASYNC110 - no event tells
+                        await asyncio.sleep(0.001)
+            return found
+
+        other.database.rows = overtaken  # type: ignore[method-assign,assignment]
+        async with asyncio.timeout(20):
+            assert (await anext(other.events.follow("run-1"))).last == 1
+
+
 async def test_followers_go_on_when_their_connection_for_bells_breaks(postgres_url: str) -> None:
     async with node(postgres_url, "a") as one, node(postgres_url, "b") as other:
         claim = await one.claimed(run())

@@ -73,12 +73,12 @@ class Follower:
         batch = watch.behind(self._seq)
         if batch is not None:
             return batch
-        if watch.last is None or self._seq < watch.last or not wait:
+        if watch.stale or self._seq < watch.last or not wait:
             batch = await self._watches.read(watch, self._seq)
             if batch is not None:
                 return batch
-        if watch.final and watch.last is not None and self._seq >= watch.last:
+        if watch.final and self._seq >= watch.last:
             raise StopAsyncIteration
-        if wait and watch.last is not None and self._seq >= watch.last:
+        if wait and not watch.stale and self._seq >= watch.last:
             await woken(watch.waiters)
         return None

@@ -114,7 +114,7 @@ class PostgresRunEvents:
         with suppress(UnknownRun):
             await self.watches.begin(watch)
             while not watch.final and self.held.get(run_id) is None:
-                if watch.last is None:
+                if watch.stale:
                     await self.watches.read(watch, 2**31 - 2)
                 else:
                     await woken(watch.waiters)

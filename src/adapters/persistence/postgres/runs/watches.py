@@ -52,6 +52,7 @@ class Watch:
         "reads",
         "recent",
         "run_id",
+        "stale",
         "waiters",
     )
 
@@ -61,8 +62,10 @@ class Watch:
         self.channel = -1
         self.begun: asyncio.Task[None] | None = None
         """Finds the Run and its bells."""
-        self.last: int | None = None
-        """The newest event that is known of; None: the database is to be asked."""
+        self.last = 0
+        """The newest event that is known of."""
+        self.stale = True
+        """There may be newer ones: the database is to be asked."""
         self.final = False
         self.recent: deque[EventBatch] = deque(maxlen=_MOST_RECENT)
         self.reads: dict[int, asyncio.Task[EventBatch | None]] = {}
@@ -70,10 +73,16 @@ class Watch:
         self.waiters: Waiters = set()
 
     def learn(self, last: int, final: bool) -> None:
-        if (self.last is not None and last > self.last) or final:
-            self.last = max(last, self.last or 0)
+        """A bell, or the database, says so."""
+        if last > self.last or final:
+            self.last = max(last, self.last)
             self.final = self.final or final
             wake(self.waiters)
+
+    def doubt(self) -> None:
+        """Bells may have been missed."""
+        self.stale = True
+        wake(self.waiters)
 
     def behind(self, seq: int) -> EventBatch | None:
         """The next events out of bells, where there was one for them."""
@@ -136,12 +145,16 @@ class Watches:
 
     async def _read(self, watch: Watch, seq: int) -> EventBatch | None:
         values = (seq - MOST_AT_ONCE, seq, _ROWS_AT_ONCE, data(watch.run_id))
-        rows = await self._database.rows(_READ, values)
+        watch.stale = False  # Bells that ring meanwhile are heard.
+        try:
+            rows = await self._database.rows(_READ, values)
+        except BaseException:
+            watch.doubt()
+            raise
         if not rows:
+            watch.doubt()
             raise unknown(watch.run_id)
         last, final = rows[0][:2]
-        if watch.last is None:
-            watch.last = last
         watch.learn(last, final)
         batch = _joined([(first, body) for _, _, first, body in rows if first is not None], seq)
         if batch is None:
@@ -168,8 +181,7 @@ class Watches:
     def _again(self) -> None:
         """Bells may have been missed."""
         for watch in list(self._by_id.values()):
-            watch.last = None
-            wake(watch.waiters)
+            watch.doubt()
 
     def _heard(self, payload: str) -> None:
         number, first, last, final, body = payload.split(" ", 4)
