@@ -10,9 +10,14 @@ from collections.abc import Callable, Generator, Mapping
 import pytest
 
 from tests.examples import register_profiles
-from tests.persistence.postgres_server import postgres_server, postgres_url
+from tests.persistence.postgres_server import (
+    emptied_postgres,
+    postgres_server,
+    postgres_url,
+    shared_postgres,
+)
 
-__all__ = ["postgres_server", "postgres_url"]
+__all__ = ["emptied_postgres", "postgres_server", "postgres_url", "shared_postgres"]
 
 register_profiles()
 

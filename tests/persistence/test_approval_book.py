@@ -30,7 +30,7 @@ CALL = ToolCall("c1", "send", "{}")
 @pytest.fixture(params=[*BOOKS, "postgres"])
 async def book(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ApprovalBook]:
     if request.param == "postgres":
-        async with opened_database(request.getfixturevalue("postgres_url")) as database:
+        async with opened_database(request.getfixturevalue("emptied_postgres")) as database:
             yield PostgresApprovals(database)
         return
     store = SqliteStore(tmp_path / "sessions.sqlite3")

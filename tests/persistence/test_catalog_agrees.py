@@ -23,7 +23,7 @@ from opensoul.domain.sessions.keys import SessionKey
 from opensoul.domain.sessions.records import SessionQuery, UsageQuery
 from tests.examples import examples
 
-from .postgres_server import new_schema
+from .postgres_server import delete_rows
 from .postgres_stores import postgres_store
 
 
@@ -186,21 +186,21 @@ class SqliteAgrees(Agree):
 class PostgresAgrees(Agree):
     """Without writes at the same time: those of several connections have no order."""
 
-    def __init__(self, server: str) -> None:
-        self._schema = new_schema(server)
-        super().__init__(postgres_store(self._schema.__enter__()))
+    def __init__(self, url: str) -> None:
+        self._url = url
+        super().__init__(postgres_store(url))
 
     def teardown(self) -> None:
         super().teardown()
-        self._schema.__exit__(None, None, None)
+        delete_rows(self._url)
 
 
 def test_sqlite_agrees_with_memory() -> None:
     run_state_machine_as_test(SqliteAgrees, settings=_settings(15))
 
 
-def test_postgresql_agrees_with_memory(postgres_server: str) -> None:
-    machine: Any = partial(PostgresAgrees, postgres_server)
+def test_postgresql_agrees_with_memory(shared_postgres: str) -> None:
+    machine: Any = partial(PostgresAgrees, shared_postgres)
     run_state_machine_as_test(machine, settings=_settings(5))
 
 

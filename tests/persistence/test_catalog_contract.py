@@ -45,7 +45,7 @@ def _sqlite(request: pytest.FixtureRequest) -> SqliteStore:
 
 
 def _postgres(request: pytest.FixtureRequest) -> PostgresStore:
-    return postgres_store(request.getfixturevalue("postgres_url"))
+    return postgres_store(request.getfixturevalue("emptied_postgres"))
 
 
 STORES: dict[str, Callable[[pytest.FixtureRequest], Store]] = {

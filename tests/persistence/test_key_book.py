@@ -41,7 +41,7 @@ async def book(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
         case "sqlite":
             yield SqliteKeys(tmp_path / "keys.sqlite3")
         case _:
-            async with opened_database(request.getfixturevalue("postgres_url")) as database:
+            async with opened_database(request.getfixturevalue("emptied_postgres")) as database:
                 yield PostgresKeys(database)
 
 

@@ -36,7 +36,7 @@ async def nodes(
         yield limits, limits
         return
     async with AsyncExitStack() as stack:
-        url = request.getfixturevalue("postgres_url")
+        url = request.getfixturevalue("emptied_postgres")
         made = [
             PostgresLimits(
                 await stack.enter_async_context(opened_database(url)),

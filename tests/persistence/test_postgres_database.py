@@ -45,8 +45,10 @@ async def test_processes_that_start_together_migrate_once(postgres_url: str) -> 
     assert len(applied) == len(set(applied)) > 0
 
 
-async def test_stores_share_the_connections_until_the_last_one_is_closed(postgres_url: str) -> None:
-    async with opened(postgres_url) as pool:
+async def test_stores_share_the_connections_until_the_last_one_is_closed(
+    emptied_postgres: str,
+) -> None:
+    async with opened(emptied_postgres) as pool:
         await pool.open()
         await pool.close()
         assert await pool.rows("SELECT 1") == [(1,)]
@@ -55,21 +57,21 @@ async def test_stores_share_the_connections_until_the_last_one_is_closed(postgre
         await pool.rows("SELECT 1")
 
 
-async def test_closing_waits_for_the_calls_in_progress(postgres_url: str) -> None:
-    async with opened(postgres_url) as pool:
+async def test_closing_waits_for_the_calls_in_progress(emptied_postgres: str) -> None:
+    async with opened(emptied_postgres) as pool:
         asked = asyncio.create_task(pool.rows("SELECT pg_sleep(0.05)::text"))
         await asyncio.sleep(0)
 
     assert await asked == [("",)]
 
 
-async def test_a_connection_that_the_server_ended_is_replaced(postgres_url: str) -> None:
+async def test_a_connection_that_the_server_ended_is_replaced(emptied_postgres: str) -> None:
     name = f"opensoul-{token_hex(4)}"
-    url = make_conninfo(postgres_url, application_name=name)
+    url = make_conninfo(emptied_postgres, application_name=name)
     ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s"
     async with opened(url, (3, 3)) as pool:
-        with psycopg.connect(postgres_url, autocommit=True) as other:
-            assert len(other.execute(ended, (name,)).fetchall()) == 3
+        with psycopg.connect(emptied_postgres, autocommit=True) as other:
+            assert len(other.execute(ended, (name,)).fetchall()) >= 3
 
         assert await asyncio.gather(*(pool.rows("SELECT 1") for _ in range(6))) == [[(1,)]] * 6
 
@@ -93,8 +95,8 @@ async def test_a_change_is_made_once_where_its_connection_breaks(postgres_url: s
         assert await pool.rows("SELECT number FROM seen ORDER BY 1") == [(1,), (2,)]
 
 
-async def test_what_fails_for_another_reason_is_not_repeated(postgres_url: str) -> None:
-    async with opened(postgres_url) as pool:
+async def test_what_fails_for_another_reason_is_not_repeated(emptied_postgres: str) -> None:
+    async with opened(emptied_postgres) as pool:
         with pytest.raises(StoreFailed, match="nowhere"):
             await pool.execute("INSERT INTO nowhere VALUES (1)")
         assert await pool.rows("SELECT 1") == [(1,)]
@@ -120,8 +122,10 @@ async def test_calls_fail_while_the_server_is_away_and_succeed_after_it_is_back(
             assert answers == [[(1,)], [(1,)]]
 
 
-async def test_a_call_waits_no_longer_than_its_patience_for_a_connection(postgres_url: str) -> None:
-    pool = Database(postgres_url, connections=(1, 1), patience=0.05)
+async def test_a_call_waits_no_longer_than_its_patience_for_a_connection(
+    emptied_postgres: str,
+) -> None:
+    pool = Database(emptied_postgres, connections=(1, 1), patience=0.05)
     await pool.open()
     release = asyncio.Event()
 

@@ -22,9 +22,9 @@ from .run_logs import HandClock
 
 
 @pytest.fixture
-async def databases(postgres_url: str) -> AsyncIterator[list[Database]]:
+async def databases(emptied_postgres: str) -> AsyncIterator[list[Database]]:
     async with AsyncExitStack() as stack:
-        yield [await stack.enter_async_context(opened_database(postgres_url)) for _ in range(2)]
+        yield [await stack.enter_async_context(opened_database(emptied_postgres)) for _ in range(2)]
 
 
 async def test_what_was_saved_is_loaded(databases: list[Database]) -> None:

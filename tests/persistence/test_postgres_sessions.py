@@ -29,9 +29,9 @@ OPEN = OpenTurn(KEY, "first", "run-1", 1_000.0, (question(),))
 
 
 @pytest.fixture
-async def nodes(postgres_url: str) -> AsyncIterator[list[PostgresStore]]:
+async def nodes(emptied_postgres: str) -> AsyncIterator[list[PostgresStore]]:
     """Stores of four processes, each with connections of its own."""
-    stores = [postgres_store(postgres_url) for _ in range(4)]
+    stores = [postgres_store(emptied_postgres) for _ in range(4)]
     await asyncio.gather(*(store.open() for store in stores))
     yield stores
     await asyncio.gather(*(store.close() for store in stores))
@@ -125,13 +125,13 @@ async def test_one_off_sessions_are_pruned_once(nodes: list[PostgresStore]) -> N
     assert sum(await asyncio.gather(*(node.prune_one_off(-1.0) for node in nodes))) == 150
 
 
-async def test_a_replica_is_named_as_such(postgres_url: str) -> None:
+async def test_a_replica_is_named_as_such(emptied_postgres: str) -> None:
     """A session that can only read stands for a replica: both refuse every write."""
-    store = postgres_store(postgres_url)
+    store = postgres_store(emptied_postgres)
     await store.open()
     await store.close()
-    options = f"{conninfo_to_dict(postgres_url)['options']} -c default_transaction_read_only=on"
-    reading = postgres_store(make_conninfo(postgres_url, options=options))
+    options = f"{conninfo_to_dict(emptied_postgres)['options']} -c default_transaction_read_only=on"
+    reading = postgres_store(make_conninfo(emptied_postgres, options=options))
     await reading.open()
     try:
         with pytest.raises(StoreFailed, match="read-only"):

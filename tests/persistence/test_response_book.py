@@ -31,7 +31,7 @@ PLENTY = 1_000_000
 @pytest.fixture(params=[*BOOKS, "postgres"])
 async def book(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ResponseBook]:
     if request.param == "postgres":
-        async with opened_database(request.getfixturevalue("postgres_url")) as database:
+        async with opened_database(request.getfixturevalue("emptied_postgres")) as database:
             yield PostgresResponses(database)
         return
     store = SqliteStore(tmp_path / "sessions.sqlite3")

@@ -29,7 +29,7 @@ def _sqlite(request: pytest.FixtureRequest, clock: Clock) -> SqliteStore:
 
 
 def _postgres(request: pytest.FixtureRequest, clock: Clock) -> PostgresStore:
-    return postgres_store(request.getfixturevalue("postgres_url"), clock)
+    return postgres_store(request.getfixturevalue("emptied_postgres"), clock)
 
 
 STORES: dict[str, Callable[[pytest.FixtureRequest, Clock], SessionStore]] = {

@@ -16,7 +16,7 @@ from opensoul.domain.ports import SessionStore, Turn
 from opensoul.domain.sessions.keys import SessionKey
 from tests.examples import examples
 
-from .postgres_server import new_schema
+from .postgres_server import delete_rows
 from .postgres_stores import postgres_store
 from .run_logs import HandClock
 
@@ -46,11 +46,13 @@ def test_sqlite_agrees_with_memory(turns: list[Turn], budget: int, keep: int) ->
 @settings(max_examples=examples(15), deadline=None)
 @given(turns=st.lists(TURNS, max_size=12), budget=st.integers(0, 150), keep=st.integers(-1, 14))
 def test_postgresql_agrees_with_memory(
-    postgres_server: str, turns: list[Turn], budget: int, keep: int
+    shared_postgres: str, turns: list[Turn], budget: int, keep: int
 ) -> None:
     steady = HandClock()
-    with new_schema(postgres_server) as url:
-        asyncio.run(compare(postgres_store(url, steady), steady, turns, budget, keep))
+    try:
+        asyncio.run(compare(postgres_store(shared_postgres, steady), steady, turns, budget, keep))
+    finally:
+        delete_rows(shared_postgres)
 
 
 async def compare(

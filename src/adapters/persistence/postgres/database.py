@@ -39,6 +39,8 @@ _OPTIONS: Mapping[str, object] = {
     "tcp_user_timeout": 10_000,
 }
 """Connection parameters, unless the address has them."""
+_START_PATIENCE = 30.0
+"""Seconds for the first connections of the pool, after one could be made."""
 
 
 class Database:
@@ -186,7 +188,7 @@ class Database:
             # By itself: a pool would retry, and say only that no connection came in time.
             async with await AsyncConnection.connect(self.url, autocommit=True) as connection:
                 await migrate(connection)
-            await pool.open(wait=True, timeout=self._patience)
+            await pool.open(wait=True, timeout=_START_PATIENCE)
         except (Error, OSError) as error:
             await pool.close()
             raise StoreFailed(f"The database cannot be opened: {_reason(error)}") from error
