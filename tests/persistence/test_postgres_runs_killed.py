@@ -1,4 +1,7 @@
-"""Processes that execute Runs are killed at random moments, and so is the database, once."""
+"""Processes that execute Runs are killed or paused at random moments, and the database is killed once.
+
+OPENSOUL_CHAOS_SECONDS sets for how long; 10 by default.
+"""
 
 from __future__ import annotations
 
