@@ -1,4 +1,4 @@
-"""Processes that execute Runs are killed or paused at random moments, and the database is killed once.
+"""Processes that execute Runs are killed or paused at random, and the database is killed once.
 
 OPENSOUL_CHAOS_SECONDS sets for how long; 10 by default.
 """
