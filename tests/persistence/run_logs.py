@@ -15,7 +15,7 @@ from opensoul.adapters.persistence.queue import RunRows
 from opensoul.adapters.persistence.sqlite.runs.run_events import SqliteRunEvents
 from opensoul.domain.models.calls import StopReason, TextDelta, Usage
 from opensoul.domain.ports import Clock, RunEvents
-from opensoul.domain.runs.events import Finished, NumberedEvent, RunEvent
+from opensoul.domain.runs.events import EventBatch, Finished, NumberedEvent, RunEvent
 from opensoul.domain.runs.records import RunQuery, RunRecord
 from opensoul.domain.sessions.keys import SessionKey
 
@@ -83,12 +83,20 @@ def tell(log: LocalRunEvents, run_id: str, *events: RunEvent) -> None:
         log.put(run_id, event)
 
 
-async def told(log: LocalRunEvents, run_id: str = "r", after: int = 0) -> list[NumberedEvent]:
+class Followed(Protocol):
+    """What has followers."""
+
+    def follow(self, run_id: str, after: int = 0) -> AsyncIterator[EventBatch]: ...
+
+    def follow_kept(self, run_id: str, after: int = 0) -> AsyncIterator[EventBatch]: ...
+
+
+async def told(log: Followed, run_id: str = "r", after: int = 0) -> list[NumberedEvent]:
     return [numbered async for span in log.follow(run_id, after) for numbered in span]
 
 
 async def told_kept(
-    log: LocalRunEvents, run_id: str = "r", after: int = 0, *, until: int | None = None
+    log: Followed, run_id: str = "r", after: int = 0, *, until: int | None = None
 ) -> list[NumberedEvent]:
     """What a follower of the kept events is told, up to a number or the end."""
     events: list[NumberedEvent] = []

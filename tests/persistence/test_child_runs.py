@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from opensoul.adapters.persistence.common.live_logs import BOUNDS
 from opensoul.adapters.persistence.memory import MemoryRunEvents
 from opensoul.domain.errors import LeaseLost, RunAborted, RunInterrupted
 from opensoul.domain.models import StopReason, Usage
@@ -27,18 +26,16 @@ from opensoul.domain.sessions import SessionKey
 from opensoul.domain.settings import LaneSettings
 from tests.fakes.domain import run
 
-from .run_logs import END, LOGS, HandClock, started
-from .test_run_queue import ASKS, Bench
+from .run_logs import END, HandClock, started
+from .run_queues import ASKS, BENCHES, Bench, LocalBench, bench_of
 
 PARENT_ENDED = "The run that started it has ended."
 
 
-@pytest.fixture(params=LOGS)
+@pytest.fixture(params=BENCHES)
 async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bench]:
-    log = LOGS[request.param](tmp_path, HandClock(), BOUNDS)
-    await log.start()
-    yield Bench(log, HandClock())
-    await log.close()
+    async with bench_of(request.param, tmp_path, request) as bench:
+        yield bench
 
 
 def child(name: str, parent: str = "run-1", depth: int = 1) -> RunSpec:
@@ -112,6 +109,7 @@ async def test_each_depth_has_slots_of_its_own(bench: Bench) -> None:
     assert [name for name, _ in bench.taken] == ["run-1", "a", "b", "of-a"]
 
     await bench.queue.finish(bench.hands.claims[1], END)
+    await bench.hands.has(claims=5)
     assert [name for name, _ in bench.taken] == ["run-1", "a", "b", "of-a", "c"]
 
 
@@ -120,7 +118,7 @@ async def test_no_run_outlives_one_that_it_works_for(seed: int) -> None:
     """Trees of runs, of which any ends at any time, and any waits for a signal."""
     chance = random.Random(seed)  # noqa: S311 - no secret
     clock = HandClock()
-    bench = Bench(MemoryRunEvents(clock=clock), clock)
+    bench = LocalBench(MemoryRunEvents(clock=clock), clock)
     bench.limits = LaneSettings(max_concurrent=2, max_subagents=3)
     parents = {"run-1": ""}
     await bench.queue.enqueue(run("run-1"))
@@ -157,11 +155,11 @@ async def ended(bench: Bench, claim: Claim, chance: random.Random) -> None:
 async def recovered(state: Path, *specs: RunSpec) -> tuple[list[str], list[str]]:
     """The Runs that go on after the death of a process, and those that are to be ended."""
     async with started(state) as log:
-        bench = Bench(log, HandClock())
+        bench = LocalBench(log, HandClock())
         for spec in specs:
             await bench.queue.enqueue(spec)
     async with started(state) as log:
-        bench = Bench(log, HandClock())
+        bench = LocalBench(log, HandClock())
         ending = [claim.spec.id for claim in await bench.queue.expired("next")]
         return [name for name, _ in bench.taken], ending
 
@@ -186,13 +184,13 @@ async def test_a_child_that_was_handed_back_without_its_parent_ends_at_the_next_
     tmp_path: Path,
 ) -> None:
     async with started(tmp_path) as log:
-        bench = Bench(log, HandClock())
+        bench = LocalBench(log, HandClock())
         parent = await bench.claimed()
         await bench.queue.enqueue(child("a"))
         assert await bench.queue.hand_back("a")
         await bench.queue.finish(parent, END)
     async with started(tmp_path) as log:
-        bench = Bench(log, HandClock())
+        bench = LocalBench(log, HandClock())
         (claim,) = await bench.queue.expired("next")
         await bench.queue.finish(claim, Failed(RunInterrupted.code, "The Gateway stopped."))
         assert bench.taken == []
@@ -201,11 +199,11 @@ async def test_a_child_that_was_handed_back_without_its_parent_ends_at_the_next_
 
 async def test_a_recovered_parent_still_takes_its_children_with_it(tmp_path: Path) -> None:
     async with started(tmp_path) as log:
-        bench = Bench(log, HandClock())
+        bench = LocalBench(log, HandClock())
         await bench.queue.enqueue(run(on_leave=OnLeave.CONTINUE))
         await bench.queue.enqueue(child("a"))
     async with started(tmp_path) as log:
-        bench = Bench(log, HandClock())
+        bench = LocalBench(log, HandClock())
         await bench.queue.expired("next")
         await bench.queue.finish(bench.hands.claims[0], END)
         assert bench.hands.aborted == ["a"]

@@ -13,12 +13,14 @@ import pytest
 from opensoul.adapters.persistence.common.live_logs import BOUNDS
 from opensoul.domain.errors import InvalidRequest, RunInterrupted, UnknownRun
 from opensoul.domain.models.calls import TextDelta
+from opensoul.domain.ports import RunEvents
 from opensoul.domain.runs.events import Aborted, Failed, RunEvent, Started
 from opensoul.domain.runs.records import RunQuery, RunStatus
 from opensoul.domain.runs.spec import OnLeave
 from opensoul.domain.sessions.keys import SessionKey
 
 from .run_logs import END, LOGS, HandClock, LocalRunEvents, record, tell, told, told_kept
+from .stories import STORIES, Story, story
 
 STRANGE = "'; DROP TABLE runs; -- \ud83d\ude00 \udc00 \x00"
 
@@ -38,7 +40,15 @@ async def log(
     await log.close()
 
 
-async def ids(log: LocalRunEvents, **query: Any) -> list[str]:
+@pytest.fixture(params=STORIES)
+async def story_of(
+    request: pytest.FixtureRequest, tmp_path: Path, clock: HandClock
+) -> AsyncIterator[Story]:
+    async with story(request.param, request, tmp_path, clock) as made:
+        yield made
+
+
+async def ids(log: RunEvents | Story, **query: Any) -> list[str]:
     return [run.id for run in (await log.list(RunQuery(**query))).runs]
 
 
@@ -130,7 +140,7 @@ async def test_how_a_run_stands_is_known_at_once(
     assert await log.find("other") is None
 
 
-async def test_strange_texts_are_kept_as_they_are(log: LocalRunEvents) -> None:
+async def test_strange_texts_are_kept_as_they_are(story_of: Story) -> None:
     strange = record(
         STRANGE,
         session_key=SessionKey("main", STRANGE),
@@ -138,82 +148,108 @@ async def test_strange_texts_are_kept_as_they_are(log: LocalRunEvents) -> None:
         source=STRANGE,
         fingerprint=STRANGE,
     )
-    await log.reserve(strange)
-    log.open(strange)
-    log.put(STRANGE, END)
-    await told_kept(log, STRANGE)
-    assert await ids(log, session_key=strange.session_key) == [STRANGE]
+    await story_of.open(strange)
+    await story_of.put(STRANGE, END)
+    await told_kept(story_of, STRANGE)
+    (found,) = (await story_of.list(RunQuery(session_key=strange.session_key))).runs
+    assert (found.id, found.principal_id, found.source) == (STRANGE, STRANGE, STRANGE)
+    assert (found.session_key, found.fingerprint) == (strange.session_key, STRANGE)
 
 
-async def test_runs_are_listed_newest_first(log: LocalRunEvents) -> None:
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [
+        (END, RunStatus.FINISHED),
+        (Failed("x", "it failed"), RunStatus.FAILED),
+        (Failed(RunInterrupted.code, "it died"), RunStatus.INTERRUPTED),
+        (Aborted("enough"), RunStatus.ABORTED),
+    ],
+)
+async def test_the_times_of_a_run_are_kept(
+    story_of: Story, clock: HandClock, end: RunEvent, status: RunStatus
+) -> None:
+    await story_of.open(record("r", on_leave=OnLeave.CONTINUE, accepted_at=1_000.5))
+    clock.now += 1.0
+    await story_of.put("r", Started(0.0, 0.0), TextDelta("a"))
+    running = await story_of.find("r")
+    assert running is not None
+    assert (running.status, running.started_at, running.last_seq) == (RunStatus.RUNNING, 1_001.0, 2)
+    clock.now += 1.0
+    await story_of.put("r", end)
+    (ended,) = (await story_of.list(RunQuery())).runs
+    assert (ended.status, ended.accepted_at, ended.started_at) == (status, 1_000.5, 1_001.0)
+    assert (ended.ended_at, ended.last_seq, ended.on_leave) == (1_002.0, 3, OnLeave.CONTINUE)
+
+
+async def test_runs_are_listed_newest_first(story_of: Story) -> None:
     """Whatever the system's clock was set to when they came."""
     for run_id, at in (("b", 2.0), ("a", 9e9), ("d", 2.0), ("c", 1.0)):
-        log.open(record(run_id, accepted_at=at))
-    log.put("d", END)
-    await told_kept(log, "d")
-    assert await ids(log) == ["c", "d", "a", "b"]
-    assert await ids(log, limit=2) == ["c", "d"]
+        await story_of.open(record(run_id, accepted_at=at))
+    await story_of.put("d", END)
+    await told_kept(story_of, "d")
+    assert await ids(story_of) == ["c", "d", "a", "b"]
+    assert await ids(story_of, limit=2) == ["c", "d"]
 
 
-async def test_runs_are_listed_by_session_agent_and_status(log: LocalRunEvents) -> None:
+async def test_runs_are_listed_by_session_agent_and_status(story_of: Story) -> None:
     key = SessionKey("beta", "x")
-    log.open(record("a"))
-    log.open(record("b", agent_id="beta", session_key=key))
-    tell(log, "c", END)
-    log.put("b", Started(0.0, 0.0))
-    assert await ids(log, agent_id="main") == ["c", "a"]
-    assert await ids(log, session_key=key) == ["b"]
-    assert await ids(log, status=RunStatus.QUEUED) == ["a"]
-    assert await ids(log, status=RunStatus.RUNNING) == ["b"]
-    assert await ids(log, status=RunStatus.FINISHED, agent_id="main") == ["c"]
-    assert await ids(log, status=RunStatus.FINISHED, agent_id="beta") == []
+    await story_of.open(record("a"))
+    await story_of.open(record("b", agent_id="beta", session_key=key))
+    await story_of.happen("c", END)
+    await story_of.put("b", Started(0.0, 0.0))
+    assert await ids(story_of, agent_id="main") == ["c", "a"]
+    assert await ids(story_of, session_key=key) == ["b"]
+    assert await ids(story_of, status=RunStatus.QUEUED) == ["a"]
+    assert await ids(story_of, status=RunStatus.RUNNING) == ["b"]
+    assert await ids(story_of, status=RunStatus.FINISHED, agent_id="main") == ["c"]
+    assert await ids(story_of, status=RunStatus.FINISHED, agent_id="beta") == []
 
 
-async def test_pages_miss_nothing_and_repeat_nothing_while_runs_come(log: LocalRunEvents) -> None:
+async def test_pages_miss_nothing_and_repeat_nothing_while_runs_come(story_of: Story) -> None:
     for n in range(20):
-        tell(log, f"r{n:02}", END)
+        await story_of.happen(f"r{n:02}", END)
     seen, cursor = [], None
     for page in range(10):
-        found = await log.list(RunQuery(limit=3, cursor=cursor))
+        found = await story_of.list(RunQuery(limit=3, cursor=cursor))
         seen += [run.id for run in found.runs]
         cursor = found.next_cursor
-        log.open(record(f"s{page}"))
+        await story_of.open(record(f"s{page}"))
         if cursor is None:
             break
     assert seen == [f"r{n:02}" for n in reversed(range(20))]
 
 
-async def test_a_page_begins_behind_a_run_that_is_named(log: LocalRunEvents) -> None:
+async def test_a_page_begins_behind_a_run_that_is_named(story_of: Story) -> None:
     for n in range(4):
-        tell(log, f"r{n}", END)
-    log.open(record("going-on"))
+        await story_of.happen(f"r{n}", END)
+    await story_of.open(record("going-on"))
 
     async def behind(run_id: str) -> list[str]:
-        page = await log.list(RunQuery(cursor=await log.cursor(run_id)))
+        page = await story_of.list(RunQuery(cursor=await story_of.cursor(run_id)))
         return [run.id for run in page.runs]
 
     assert await behind("going-on") == ["r3", "r2", "r1", "r0"]
     assert await behind("r2") == ["r1", "r0"]
     assert await behind("r0") == []
-    assert await log.cursor("nobody") is None
+    assert await story_of.cursor("nobody") is None
 
 
-async def test_runs_of_one_principal_are_listed(log: LocalRunEvents) -> None:
+async def test_runs_of_one_principal_are_listed(story_of: Story) -> None:
     for n, name in enumerate(("ada", "grace", "ada")):
-        log.open(record(f"r{n}", principal_id=name))
-        log.put(f"r{n}", END)
+        await story_of.open(record(f"r{n}", principal_id=name))
+        await story_of.put(f"r{n}", END)
 
-    page = await log.list(RunQuery(principal_id="ada", limit=1))
+    page = await story_of.list(RunQuery(principal_id="ada", limit=1))
     assert ([run.id for run in page.runs], page.next_cursor is None) == (["r2"], False)
-    rest = await log.list(RunQuery(principal_id="ada", limit=1, cursor=page.next_cursor))
+    rest = await story_of.list(RunQuery(principal_id="ada", limit=1, cursor=page.next_cursor))
     assert ([run.id for run in rest.runs], rest.next_cursor) == (["r0"], None)
 
 
 @pytest.mark.parametrize("cursor", ["", "x", "\ud800", "bnVsbA==", "WzEsMl0=", "W10", "e30="])
-async def test_a_cursor_that_is_none_is_refused(log: LocalRunEvents, cursor: str) -> None:
+async def test_a_cursor_that_is_none_is_refused(story_of: Story, cursor: str) -> None:
     for status in (None, RunStatus.RUNNING):
         with pytest.raises(InvalidRequest, match="cursor") as refusal:
-            await log.list(RunQuery(cursor=cursor, status=status))
+            await story_of.list(RunQuery(cursor=cursor, status=status))
         assert refusal.value.param == "cursor"
 
 

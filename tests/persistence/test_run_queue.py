@@ -4,92 +4,30 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from opensoul.adapters.persistence.common.live_logs import BOUNDS
-from opensoul.adapters.persistence.queue import Lanes, LocalQueue
 from opensoul.domain.errors import GatewayBusy, LeaseLost, SessionBusy, ShuttingDown
 from opensoul.domain.messages import Role, text_message
 from opensoul.domain.models.calls import TextDelta
-from opensoul.domain.runs.claims import ApprovalDecided, Claim, MessageInjected, Signal
-from opensoul.domain.runs.events import Aborted, Resumed, Started, Waiting
-from opensoul.domain.runs.records import RunRecord, RunStatus
-from opensoul.domain.runs.spec import OnLeave, RunSpec
+from opensoul.domain.runs.claims import ApprovalDecided, Claim, MessageInjected
+from opensoul.domain.runs.events import Aborted, Resumed, Started
+from opensoul.domain.runs.records import RunStatus
+from opensoul.domain.runs.spec import OnLeave
 from opensoul.domain.sessions.keys import SessionKey
 from opensoul.domain.settings import LaneSettings
 from tests.fakes.domain import run
 
-from .run_logs import END, LOGS, HandClock, LocalRunEvents, started, told_kept
-
-LEASE = 30.0
-ASKS = Waiting("Approve?", "a1", 2_000.0)
-
-
-@dataclass
-class Hands:
-    """A worker that remembers what it was given, and does nothing by itself."""
-
-    claims: list[Claim] = field(default_factory=list)
-    aborted: list[str] = field(default_factory=list)
-    signals: list[Signal] = field(default_factory=list)
-    stops: bool = True
-
-    def take(self, claim: Claim) -> None:
-        self.claims.append(claim)
-
-    def abort(self, run_id: str, reason: str) -> bool:
-        self.aborted.append(run_id)
-        return self.stops
-
-    def deliver(self, run_id: str, signal: Signal) -> None:
-        self.signals.append(signal)
-
-    def closed(self, spec: RunSpec, ending: Aborted) -> None:
-        """It keeps nothing of Runs."""
+from .run_logs import END, HandClock, started, told_kept
+from .run_queues import ASKS, BENCHES, LEASE, Bench, LocalBench, bench_of
+from .workers import Hands
 
 
-@dataclass
-class Bench:
-    log: LocalRunEvents
-    clock: HandClock
-    limits: LaneSettings = field(default_factory=LaneSettings)
-
-    def __post_init__(self) -> None:
-        self.lanes = Lanes(lambda: self.limits)
-        self.queue = LocalQueue(
-            rows=self.log, lanes=self.lanes, clock=self.clock, steady=self.clock, lease=LEASE
-        )
-        self.hands = Hands()
-        self.queue.serve("me", self.hands)
-
-    @property
-    def taken(self) -> list[tuple[str, int]]:
-        return [(claim.spec.id, claim.attempt) for claim in self.hands.claims]
-
-    async def claimed(self, run_id: str = "run-1", session: str = "talk") -> Claim:
-        await self.queue.enqueue(run(run_id, session_key=SessionKey("main", session)))
-        return self.hands.claims[-1]
-
-    async def record(self, run_id: str = "run-1") -> RunRecord:
-        found = await self.log.find(run_id)
-        assert found is not None
-        return found
-
-    def expire(self) -> None:
-        self.clock.now += LEASE + 1
-        self.queue.take_over_expired()
-
-
-@pytest.fixture(params=LOGS)
+@pytest.fixture(params=BENCHES)
 async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bench]:
-    clock = HandClock()
-    log = LOGS[request.param](tmp_path, clock, BOUNDS)
-    await log.start()
-    yield Bench(log, clock)
-    await log.close()
+    async with bench_of(request.param, tmp_path, request) as bench:
+        yield bench
 
 
 async def test_a_run_is_claimed_at_once_where_nothing_is_before_it(bench: Bench) -> None:
@@ -107,9 +45,10 @@ async def test_runs_of_a_session_are_claimed_one_after_another(bench: Bench) -> 
     await bench.claimed("other", session="other")
     assert bench.taken == [("run-1", 1), ("other", 1)]
 
-    bench.clock.now += 5
+    await bench.move(5)
     await bench.queue.finish(first, END)
 
+    await bench.hands.has(claims=3)
     assert bench.taken[-1] == ("run-2", 1)
     assert bench.hands.claims[-1].queued == 5
     assert (await bench.record()).status is RunStatus.FINISHED
@@ -187,9 +126,9 @@ async def test_only_the_owner_appends(bench: Bench) -> None:
 async def test_a_lease_that_is_renewed_does_not_expire(bench: Bench) -> None:
     claim = await bench.claimed()
     for _ in range(3):
-        bench.clock.now += LEASE - 1
+        await bench.move(LEASE - 1)
         assert list(await bench.queue.renew("me", [claim])) == []
-        bench.queue.take_over_expired()
+        await bench.look()
 
     assert bench.taken == [("run-1", 1)]
     assert (await bench.record()).lease_until == bench.clock.now + LEASE
@@ -198,8 +137,9 @@ async def test_a_lease_that_is_renewed_does_not_expire(bench: Bench) -> None:
 async def test_a_lease_that_expires_is_another_owners(bench: Bench) -> None:
     claim, other = await bench.claimed(), Hands()
     bench.queue.serve("other", other)
-    bench.expire()
+    await bench.expire()
 
+    await other.has(claims=1)
     (taken,) = other.claims
     assert (taken.attempt, taken.lost, taken.taken_over) == (2, 1, True)
     assert list(await bench.queue.renew("me", [claim])) == [claim]
@@ -225,6 +165,7 @@ async def test_what_nobody_serves_waits(bench: Bench) -> None:
 
     bench.queue.serve("other", bench.hands)
 
+    await bench.hands.has(claims=1)
     assert bench.taken == [("run-1", 1)]
 
 
@@ -270,11 +211,12 @@ async def test_a_waiting_run_is_queued_again_by_a_signal(bench: Bench) -> None:
     record = await bench.record()
     assert (record.status, record.owner, record.lease_until) == (RunStatus.WAITING, "", None)
     assert await bench.queue.unfinished(waiting=False) == ()
-    assert (bench.lanes.working, bench.lanes.waiting) == (0, 0)
+    assert bench.working == 0
     await bench.queue.idle()
 
     assert await bench.queue.resolve("run-1", "a1", "allow")
 
+    await bench.hands.has(claims=2)
     assert bench.taken == [("run-1", 1), ("run-1", 2)]
     again = bench.hands.claims[-1]
     assert (again.signals, again.taken_over) == ((ApprovalDecided("a1", "allow"),), False)
@@ -285,7 +227,7 @@ async def test_a_waiting_run_survives_a_look_at_the_leases(bench: Bench) -> None
     claim = await bench.claimed()
     await bench.queue.wait(claim, ASKS, signals_read=0)
 
-    bench.expire()
+    await bench.expire()
 
     assert (await bench.record()).status is RunStatus.WAITING
 
@@ -295,10 +237,12 @@ async def test_signals_that_were_read_are_not_delivered_again(bench: Bench) -> N
     messages = [MessageInjected(text_message(Role.USER, text)) for text in "ab"]
     for signal in messages:
         await bench.queue.inject("run-1", signal.message)
+    await bench.hands.has(signals=2)
     assert bench.hands.signals == messages
 
     await bench.queue.wait(claim, ASKS, signals_read=1)
 
+    await bench.hands.has(claims=2)
     assert bench.hands.claims[-1].signals == (messages[1],)
 
 
@@ -307,14 +251,14 @@ async def test_signals_that_were_read_are_not_delivered_again(bench: Bench) -> N
 
 async def test_a_run_of_a_dead_process_is_claimed_by_the_next_one(tmp_path: Path) -> None:
     async with started(tmp_path) as log:
-        claim = await Bench(log, HandClock()).claimed()
+        claim = await LocalBench(log, HandClock()).claimed()
         await log.append(claim, [Started(0, 0), TextDelta("h")])
 
     async with started(tmp_path) as log:
         record = await log.find("run-1")
         assert record is not None
         assert (record.owner, record.attempt, record.last_seq) == ("me", 1, 2)
-        queue = Bench(log, HandClock()).queue
+        queue = LocalBench(log, HandClock()).queue
         (left,) = await queue.expired("next")
         assert (left.owner, left.attempt, left.taken_over) == ("next", 2, True)
         with pytest.raises(LeaseLost):
@@ -329,11 +273,11 @@ GOES_ON = OnLeave.CONTINUE
 
 async def test_a_waiting_run_of_a_dead_process_waits_on(tmp_path: Path) -> None:
     async with started(tmp_path) as log:
-        bench = Bench(log, HandClock())
+        bench = LocalBench(log, HandClock())
         await bench.queue.wait(await bench.claimed(), ASKS, signals_read=0)
 
     async with started(tmp_path) as log:
-        bench = Bench(log, HandClock())
+        bench = LocalBench(log, HandClock())
         assert await bench.queue.expired("next") == ()
         assert bench.hands.claims == []
         assert list(await bench.queue.unfinished()) == [run()]
@@ -353,13 +297,13 @@ async def test_a_waiting_run_of_a_dead_process_waits_on(tmp_path: Path) -> None:
 async def test_a_submitted_run_of_a_dead_process_goes_on(tmp_path: Path, once: bool) -> None:
     spec = run(on_leave=GOES_ON)
     async with started(tmp_path) as log:
-        bench = Bench(log, HandClock())
+        bench = LocalBench(log, HandClock())
         await bench.queue.enqueue(spec, once=once)
         await log.append(bench.hands.claims[0], [Started(0, 0), TextDelta("h")])
 
     for lost in (1, 2):
         async with started(tmp_path) as log:
-            bench = Bench(log, HandClock())
+            bench = LocalBench(log, HandClock())
             assert await bench.queue.expired("next") == ()
             (claim,) = bench.hands.claims
             assert (claim.spec, claim.lost, claim.taken_over) == (spec, lost, True)
@@ -368,12 +312,12 @@ async def test_a_submitted_run_of_a_dead_process_goes_on(tmp_path: Path, once: b
 
 async def test_runs_of_one_session_go_on_in_their_order(tmp_path: Path) -> None:
     async with started(tmp_path) as log:
-        bench = Bench(log, HandClock())
+        bench = LocalBench(log, HandClock())
         for number in range(3):
             await bench.queue.enqueue(run(f"run-{number}", on_leave=GOES_ON))
 
     async with started(tmp_path) as log:
-        bench = Bench(log, HandClock())
+        bench = LocalBench(log, HandClock())
         await bench.queue.expired("next")
         await bench.queue.enqueue(run("run-3"))
         for number in range(4):
@@ -385,7 +329,7 @@ async def test_runs_of_one_session_go_on_in_their_order(tmp_path: Path) -> None:
 async def test_a_run_that_is_handed_back_is_not_lost(tmp_path: Path) -> None:
     for attempt in (1, 2):
         async with started(tmp_path) as log:
-            bench = Bench(log, HandClock())
+            bench = LocalBench(log, HandClock())
             if attempt == 1:
                 await bench.queue.enqueue(run(on_leave=GOES_ON))
             else:
@@ -414,30 +358,30 @@ async def test_what_outlives_no_process_is_not_handed_back(bench: Bench) -> None
 
 async def test_runs_are_left_to_the_next_process(tmp_path: Path) -> None:
     async with started(tmp_path) as log:
-        bench = Bench(log, HandClock())
+        bench = LocalBench(log, HandClock())
         await bench.queue.enqueue(run(on_leave=GOES_ON))
         await log.append(bench.hands.claims[0], [Started(0, 0)])
 
     async with started(tmp_path) as log:
-        bench = Bench(log, HandClock())
+        bench = LocalBench(log, HandClock())
         assert await bench.queue.expired("command line", go_on=False) == ()
         assert bench.hands.claims == []
 
     async with started(tmp_path) as log:
-        bench = Bench(log, HandClock())
+        bench = LocalBench(log, HandClock())
         await bench.queue.expired("next")
         assert [claim.lost for claim in bench.hands.claims] == [1]
 
 
 async def test_a_run_that_only_waited_for_its_turn_is_not_lost(tmp_path: Path) -> None:
     async with started(tmp_path) as log:
-        bench = Bench(log, HandClock())
+        bench = LocalBench(log, HandClock())
         for number in range(2):
             await bench.queue.enqueue(run(f"run-{number}", on_leave=GOES_ON))
         await log.append(bench.hands.claims[0], [Started(0, 0)])
 
     async with started(tmp_path) as log:
-        bench = Bench(log, HandClock())
+        bench = LocalBench(log, HandClock())
         await bench.queue.expired("next")
         (first,) = bench.hands.claims
         await bench.queue.finish(first, END)
@@ -449,13 +393,13 @@ async def test_a_run_that_only_waited_for_its_turn_is_not_lost(tmp_path: Path) -
 
 async def test_a_death_after_an_orderly_end_counts(tmp_path: Path) -> None:
     async with started(tmp_path) as log:
-        bench = Bench(log, HandClock())
+        bench = LocalBench(log, HandClock())
         await bench.queue.enqueue(run(on_leave=GOES_ON))
         await bench.queue.hand_back("run-1")
 
     for lost in (0, 1):
         async with started(tmp_path) as log:
-            bench = Bench(log, HandClock())
+            bench = LocalBench(log, HandClock())
             await bench.queue.expired("next")
             (claim,) = bench.hands.claims
             assert claim.lost == lost

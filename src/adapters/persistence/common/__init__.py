@@ -45,6 +45,7 @@ from .no_catalog import NoCatalog
 from .pages import Numbered, decode_cursor, encode_cursor, page_of
 from .response_codec import decode_response, encode_response
 from .searching import found
+from .signal_codec import decode_signal, encode_signal
 from .spec_codec import decode_spec, encode_spec
 
 __all__ = [
@@ -75,6 +76,7 @@ __all__ = [
     "decode_key",
     "decode_open_turn",
     "decode_response",
+    "decode_signal",
     "decode_spec",
     "decode_step",
     "decode_stop",
@@ -87,6 +89,7 @@ __all__ = [
     "encode_open_turn",
     "encode_response",
     "encode_settings",
+    "encode_signal",
     "encode_spec",
     "encode_step",
     "ended_turn",

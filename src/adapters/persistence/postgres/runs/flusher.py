@@ -1,0 +1,183 @@
+"""Brings the events of held Runs into the database: those of all Runs in one statement."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+
+from .....domain.errors import StoreFailed
+from .....domain.runs import EventBatch
+from ...common import encode_events, text
+from ..columns import data
+from ..database import Database
+from .bells import Bells, session_channel
+from .held import HeldRun, HeldRuns
+
+logger = logging.getLogger(__name__)
+
+LEAST_WINDOW = 0.02
+MOST_WINDOW = 0.16
+_RETRY_AFTER = 0.5
+_AT_ONCE = 2
+"""Flushes of a Run that wait for no window: when it starts, and with its first text."""
+_MOST_RUNS = 500
+_MOST_BODY = 7_000
+"""Bytes of a bell; PostgreSQL allows less than 8,000."""
+_APPEND = "SELECT * FROM run_append(%s, %s, %s, %s, %s, %s, %s, %s)"
+
+
+class Flusher:
+    """Stores what is new, a window after it was added: 20 ms, and up to 160 while the database
+    takes longer than the window. The first events of a Run wait for no window."""
+
+    def __init__(self, database: Database, runs: HeldRuns, bells: Bells) -> None:
+        self._database = database
+        self._runs = runs
+        self._bells = bells
+        self.writing = asyncio.Lock()
+        """Held while rows of several held Runs are updated: see the migration."""
+        self._dirty: dict[str, HeldRun] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
+        self._task: asyncio.Task[None] | None = None
+        self._flushed_at = 0.0
+        self.window = LEAST_WINDOW
+        self.trouble: str | None = None
+
+    def note(self, run: HeldRun) -> None:
+        """There is something new in the Run."""
+        if not run.dirty:
+            run.dirty = True
+            self._dirty[run.run_id] = run
+        if self._task is None:
+            self._plan(run)
+
+    async def kept(self, run: HeldRun, last: int) -> None:
+        """Return once the events up to that one are stored, or the Run is gone. Raises
+        StoreFailed."""
+        while run.kept < last and not (run.gone or run.closing):
+            if self._task is None:
+                self._begin()
+            if self._task is not None:
+                await asyncio.shield(self._task)
+            if self.trouble is not None:
+                raise StoreFailed(self.trouble)
+
+    async def close(self) -> None:
+        """Store what there is, if that is possible."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        with suppress(StoreFailed):
+            for run in list(self._dirty.values()):
+                await self.kept(run, run.last)
+        task, self._task = self._task, None
+        if task is not None:
+            await task
+
+    def _plan(self, run: HeldRun | None) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        if self.trouble is not None:
+            due = now + _RETRY_AFTER
+        elif run is not None and run.flushes < _AT_ONCE:
+            due = now
+        else:
+            due = max(now, self._flushed_at + self.window)
+        if self._timer is not None:
+            if self._due <= due:
+                return
+            self._timer.cancel()
+        self._due = due
+        self._timer = loop.call_at(due, self._begin)
+
+    def _begin(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._task is None and self._dirty:
+            self._task = asyncio.create_task(self._flush(), name="store events of runs")
+
+    async def _flush(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._flushed_at = began = loop.time()
+        batches = self._take()
+        try:
+            async with self.writing:
+                stored = await self._append(batches)
+        except StoreFailed as error:
+            self.trouble = f"Events of runs cannot be stored: {error} Storing is tried again."
+            stored = {}
+        else:
+            self.trouble = None
+        for run, batch in batches:
+            self._stored(run, batch, stored)
+        took = loop.time() - began
+        if took > self.window:
+            self.window = min(self.window * 2, MOST_WINDOW)
+        elif took < self.window / 4:
+            self.window = max(self.window / 2, LEAST_WINDOW)
+        self._task = None
+        if self._dirty:
+            self._plan(min(self._dirty.values(), key=lambda run: run.flushes))
+
+    def _take(self) -> list[tuple[HeldRun, EventBatch]]:
+        batches = []
+        for run in list(self._dirty.values())[:_MOST_RUNS]:
+            del self._dirty[run.run_id]
+            run.dirty = False
+            if not run.gone and not run.closing and run.kept < run.last:
+                run.flushes += 1
+                batches.append((run, run.next_batch()))
+        return batches
+
+    async def _append(
+        self, batches: list[tuple[HeldRun, EventBatch]]
+    ) -> dict[str, tuple[bool, int | None]]:
+        if not batches:
+            return {}
+        rows = [
+            (
+                data(run.run_id),
+                run.owner,
+                run.attempt,
+                batch.first,
+                batch.last,
+                encode_events(batch.events),
+                str(run.status),
+                run.started_at,
+            )
+            for run, batch in batches
+        ]
+        columns = [list(column) for column in zip(*rows, strict=True)]
+        found = await self._database.rows(_APPEND, columns)
+        stored = {text(run_id): (kept, last) for run_id, kept, last in found}
+        for (run, batch), row in zip(batches, rows, strict=True):
+            if stored[run.run_id][0]:
+                ring_events(self._bells, run, batch, row[5], final=False)
+        return stored
+
+    def _stored(
+        self, run: HeldRun, batch: EventBatch, stored: dict[str, tuple[bool, int | None]]
+    ) -> None:
+        answer = stored.get(run.run_id)
+        if answer is not None:
+            _, last = answer
+            if last is None:
+                self._runs.lose(run)
+                return
+            run.keep(last)
+            run.unkept = 0 if run.kept == run.last else run.unkept // 2
+        if run.kept < run.last and not run.gone:
+            self.note(run)
+
+
+def ring_events(bells: Bells, run: HeldRun, batch: EventBatch, body: bytes, *, final: bool) -> None:
+    """The events are stored. Those that are not very long are in the bell."""
+    head = f"{run.number} {batch.first} {batch.last} {final:d} "
+    payload = head
+    if len(body) <= _MOST_BODY:
+        with suppress(UnicodeDecodeError):
+            payload += body.decode()
+    bells.ring(session_channel(run.channel), payload)
