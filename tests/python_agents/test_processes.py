@@ -13,6 +13,13 @@ from typing import Any
 import pytest
 
 from opensoul.adapters.python_agents import Status
+from opensoul.adapters.python_agents.processes import ProcessHost, Worker
+from opensoul.adapters.python_agents.runs import AgentRun, ApprovalsAsked
+from opensoul.adapters.python_agents.wire import load_events
+from opensoul.domain.access import Principal
+from opensoul.domain.agents import PythonTarget
+from opensoul.domain.models import TextDelta
+from opensoul.domain.runs import Answered
 from tests.app.serving import Served, serving
 from tests.python_agents.conftest import Write, configured
 from tests.python_agents.test_functions import (
@@ -220,3 +227,59 @@ async def test_the_process_ends_with_the_gateway(write: Write, tmp_path: Path) -
         pid = int((await served.text()).split()[0])
 
     assert not is_alive(pid)
+
+
+def run_of(text: str) -> AgentRun:
+    return AgentRun(
+        text, (), (), "agent:main:main", "main", "r", Principal("ada", frozenset(), "token")
+    )
+
+
+async def test_a_run_that_is_cancelled_before_it_begins_does_not_end_its_process(
+    write: Write, tmp_path: Path
+) -> None:
+    worker = await Worker.start(PythonTarget(f"{write(AGENT)}:agent", str(tmp_path)), {})
+    await worker.loaded
+    number, queue = worker.begin(run_of("end"))
+    frame = await queue.get()
+    assert frame is not None
+    (first, *_) = load_events(frame["events"])
+    assert isinstance(first, TextDelta)
+    worker.finished(number)
+
+    os.kill(int(first.text), signal.SIGSTOP)
+    number, queue = worker.begin(run_of("wait"))
+    cancelled = asyncio.create_task(worker.cancel(number, queue))
+    await asyncio.sleep(0)  # The frames of both are sent.
+    os.kill(int(first.text), signal.SIGCONT)
+    await cancelled
+
+    assert worker.is_usable
+    await worker.close()
+
+
+async def test_frames_of_an_attempt_that_has_ended_are_not_those_of_the_next(
+    write: Write, tmp_path: Path
+) -> None:
+    asks = """
+        import asyncio
+        from opensoul.adapters.python_agents.runs import ApprovalsAsked
+        from opensoul.api import ToolCall
+        async def agent(run):
+            if run.text == "again":
+                yield "done"
+                return
+            try:
+                yield ApprovalsAsked((ToolCall("c", "look", "{}"),), "state")
+            finally:
+                await asyncio.sleep(0.2)
+    """
+    host = ProcessHost(PythonTarget(f"{write(asks)}:agent", str(tmp_path)))
+    await host.load()
+
+    first = [event async for batch in host.stream(run_of("first")) for event in batch]
+    second = [event async for batch in host.stream(run_of("again")) for event in batch]
+    await host.close()
+
+    assert isinstance(first[-1], ApprovalsAsked)
+    assert isinstance(second[-1], Answered)

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
+from itertools import count
 from pathlib import Path
 
 from ...domain.agents import PythonTarget
@@ -42,7 +43,9 @@ class Worker:
     def __init__(self, process: asyncio.subprocess.Process, writer: asyncio.StreamWriter) -> None:
         self._process = process
         self._writer = writer
-        self._runs: dict[str, _Queue] = {}
+        self._runs: dict[int, _Queue] = {}
+        """By numbers: a run that goes on behind an approval is called again under the same id."""
+        self._numbers = count(1)
         self.loaded: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.loaded.add_done_callback(_retrieve)
         self.started_at = time.monotonic()
@@ -90,19 +93,20 @@ class Worker:
         """It is alive, and is not being killed."""
         return not self.why and not self.ended.is_set()
 
-    def begin(self, run: AgentRun) -> _Queue:
-        """The frames of a run; None ends them when the process is dead."""
-        queue: _Queue = asyncio.Queue()
+    def begin(self, run: AgentRun) -> tuple[int, _Queue]:
+        """The number of a run in this process, and its frames; None ends them when the process is
+        dead."""
+        number, queue = next(self._numbers), _Queue()
         if self.ended.is_set():
             queue.put_nowait(None)
-            return queue
-        self._runs[run.run_id] = queue
-        self._send(op="run", run=dump_run(run))
-        return queue
+            return number, queue
+        self._send(op="run", run=number, of=dump_run(run))
+        self._runs[number] = queue
+        return number, queue
 
-    def finished(self, run_id: str) -> None:
+    def finished(self, number: int) -> None:
         """The run needs nothing more of the process."""
-        self._runs.pop(run_id, None)
+        self._runs.pop(number, None)
         if self._retired and not self._runs:
             self.kill("it has no run left")
 
@@ -110,11 +114,11 @@ class Worker:
         """End when the last run has ended."""
         self._retired = True
 
-    async def cancel(self, run_id: str, queue: _Queue) -> None:
+    async def cancel(self, number: int, queue: _Queue) -> None:
         """Stop a run; a process that does not stop it is killed."""
-        if run_id not in self._runs:
+        if number not in self._runs:
             return
-        self._send(op="cancel", run=run_id)
+        self._send(op="cancel", run=number)
         self._cancelling += 1
         self.settled.clear()
         try:
@@ -130,7 +134,7 @@ class Worker:
             self._cancelling -= 1
             if not self._cancelling:
                 self.settled.set()
-        self.finished(run_id)
+            self.finished(number)
 
     def kill(self, why: str) -> None:
         """Kill the process and its children."""
@@ -289,24 +293,24 @@ class ProcessHost:
 
 async def _read(worker: Worker, run: AgentRun) -> AsyncGenerator[list[AgentEvent]]:
     """The events of a run in a process. Raises LoopBlocked where it has not begun."""
-    queue = worker.begin(run)
+    number, queue = worker.begin(run)
     try:
         while True:
             frame = await queue.get()
             if frame is None:
                 raise AgentFailed(f"The process of the agent `{run.agent_id}` died: {worker.why}.")
             if frame["op"] == "blocked":
-                worker.finished(run.run_id)
+                worker.finished(number)
                 raise LoopBlocked
             if frame["op"] == "failed":
-                worker.finished(run.run_id)
+                worker.finished(number)
                 raise _failure(frame, run)
             if frame["op"] == "ended":
-                worker.finished(run.run_id)
+                worker.finished(number)
                 return
             events = load_events(frame["events"])
             if events and isinstance(events[-1], ENDS):
-                worker.finished(run.run_id)
+                worker.finished(number)
             yield events
     except BrokenFrame as error:
         worker.kill(f"it sent {error}")
@@ -314,7 +318,7 @@ async def _read(worker: Worker, run: AgentRun) -> AsyncGenerator[list[AgentEvent
             f"The process of the agent `{run.agent_id}` sent events that cannot be read."
         ) from error
     finally:
-        await worker.cancel(run.run_id, queue)
+        await worker.cancel(number, queue)
 
 
 def _failure(frame: Frame, run: AgentRun) -> Exception:
