@@ -283,3 +283,51 @@ async def test_frames_of_an_attempt_that_has_ended_are_not_those_of_the_next(
 
     assert isinstance(first[-1], ApprovalsAsked)
     assert isinstance(second[-1], Answered)
+
+
+async def test_children_of_a_killed_process_neither_hide_its_death_nor_outlive_it(
+    write: Write, tmp_path: Path
+) -> None:
+    forks = """
+        import asyncio
+        import os
+        import time
+        async def agent(run):
+            child = os.fork()
+            if not child:
+                time.sleep(3600)
+                os._exit(0)
+            yield f"{child}"
+            os.kill(os.getpid(), 9)
+            await asyncio.Event().wait()
+    """
+    content = configured({"target": f"{write(forks)}:agent", **PROCESS})
+
+    async with serving(tmp_path, content) as served:
+        async with served.ask(stream=True) as response:
+            child = await pid_of(response)
+            end = await rest_of(response)
+        gone = await asyncio.to_thread(dies, child)
+
+    assert "died: signal SIGKILL" in end
+    assert gone
+
+
+async def test_what_a_process_prints_before_it_dies_is_logged(
+    write: Write, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    prints = """
+        import os
+        def agent(run):
+            print("\\n".join(f"line {number}" for number in range(50_000)), flush=True)
+            print("the last words", flush=True)
+            os._exit(3)
+    """
+    content = configured({"target": f"{write(prints)}:agent", **PROCESS})
+    caplog.set_level("INFO")
+
+    async with serving(tmp_path, content) as served, served.ask() as response:
+        assert response.status == 502
+
+    printed = [record for record in caplog.messages if record.startswith("an agent printed: line")]
+    assert 0 < len(printed) < 50_000

@@ -32,6 +32,10 @@ _STEADY = 60.0
 """Seconds after which a process that dies is started again at once."""
 _MOST_PATIENCE = 60.0
 _WORKER = "opensoul.adapters.python_agents.worker"
+_LAST = 1.0
+"""Seconds in which the last output of a dead process is read: a child of it may hold that open."""
+_MOST_LINES = 1_000
+"""Printed lines that are logged in a second."""
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 _Queue = asyncio.Queue[Frame | None]
@@ -62,11 +66,14 @@ class Worker:
     async def start(cls, target: PythonTarget, env: Mapping[str, str]) -> Worker:
         """Start a process and have it load the agent. `env` adds to the environment."""
         ours, theirs = socket.socketpair()
+        # A pipe of asyncio's would hide the death of the process while its children hold it open.
+        read, write = os.pipe()
+        printed = os.fdopen(read, "rb", 0)
         try:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", _WORKER, str(theirs.fileno())),
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
+                stdout=write,
                 stderr=asyncio.subprocess.STDOUT,
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
@@ -74,17 +81,24 @@ class Worker:
             )
         except BaseException:
             ours.close()
+            printed.close()
             raise
         finally:
             theirs.close()
+            os.close(write)
         reader, writer = await asyncio.open_connection(sock=ours)
+        output = asyncio.StreamReader()
+        pipe, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(output), printed
+        )
         worker = cls(process, writer)
         worker._tasks = [
             asyncio.create_task(worker._read(reader)),
-            asyncio.create_task(worker._log(target)),
+            asyncio.create_task(worker._log(output, target)),
         ]
         if target.memory_bytes is not None:
             worker._tasks.append(asyncio.create_task(worker._watch(target.memory_bytes)))
+        worker._tasks.append(asyncio.create_task(worker._follow(pipe, *worker._tasks)))
         worker._send(op="load", target=target.target, path=target.path)
         return worker
 
@@ -140,8 +154,12 @@ class Worker:
         """Kill the process and its children."""
         if self._process.returncode is None and not self.why:
             self.why = why
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+            self._kill_all()
+
+    def _kill_all(self) -> None:
+        """Kill what is alive of the process and its children."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     async def close(self) -> None:
         """Kill the process and return when it is dead."""
@@ -158,14 +176,29 @@ class Worker:
                 self._take(frame)
         except (BrokenFrame, KeyError, TypeError) as error:
             self.kill(f"it sent what cannot be read ({error})")
-        if self._process.returncode is None:  # Its socket is closed: it can do nothing any more.
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-        code = await self._process.wait()
+
+    async def _follow(
+        self,
+        pipe: asyncio.BaseTransport,
+        reading: asyncio.Task[None],
+        logging: asyncio.Task[None],
+        *others: asyncio.Task[None],
+    ) -> None:
+        """Wait for the end of the process, and end all that belongs to it.
+
+        A process whose socket is closed can do nothing any more. One that is dead may have left
+        children, which hold its socket open.
+        """
+        exiting = asyncio.ensure_future(self._process.wait())
+        await asyncio.wait({reading, exiting}, return_when=asyncio.FIRST_COMPLETED)
+        self._kill_all()
+        code = await exiting
+        await asyncio.wait({reading, logging}, timeout=_LAST)
+        for task in (reading, logging, *others):
+            task.cancel()
         self.why = self.why or _ending(code)
         self._writer.close()
-        for task in self._tasks[1:]:
-            task.cancel()
+        pipe.close()
         self.ended.set()
         if not self.loaded.done():
             self.loaded.set_exception(TargetInvalid(f"Its process died: {self.why}."))
@@ -191,18 +224,27 @@ class Worker:
             case op:
                 raise BrokenFrame(f"an operation {op!r}")
 
-    async def _log(self, target: PythonTarget) -> None:
+    async def _log(self, output: asyncio.StreamReader, target: PythonTarget) -> None:
         """What the agent prints, line by line."""
-        output = self._process.stdout
-        while output is not None:
+        extra = {"target": target.target}
+        second, lines = 0.0, 0
+        while True:
             try:
                 line = await output.readline()
             except ValueError:  # Longer than the buffer; the rest follows.
                 continue
             if not line:
                 return
-            text = line.decode("utf-8", "replace").rstrip()
-            logger.info("an agent printed: %s", text, extra={"target": target.target})
+            if time.monotonic() - second > 1.0:
+                if lines > _MOST_LINES:
+                    logger.info("%d more lines are left out", lines - _MOST_LINES, extra=extra)
+                second, lines = time.monotonic(), 0
+            lines += 1
+            if lines <= _MOST_LINES:
+                text = line.decode("utf-8", "replace").rstrip()
+                logger.info("an agent printed: %s", text, extra=extra)
+            if not lines % 100:  # Lines that are there already do not suspend this task.
+                await asyncio.sleep(0)
 
     async def _watch(self, limit: int) -> None:
         """Kill the process when it uses more memory than it may."""
@@ -309,9 +351,12 @@ async def _read(worker: Worker, run: AgentRun) -> AsyncGenerator[list[AgentEvent
                 worker.finished(number)
                 return
             events = load_events(frame["events"])
-            if events and isinstance(events[-1], ENDS):
+            ends = bool(events) and isinstance(events[-1], ENDS)
+            if ends:
                 worker.finished(number)
             yield events
+            if ends:
+                return
     except BrokenFrame as error:
         worker.kill(f"it sent {error}")
         raise AgentFailed(
