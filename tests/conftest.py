@@ -10,6 +10,14 @@ from collections.abc import Callable, Generator, Mapping
 import pytest
 
 from tests.examples import register_profiles
+from tests.persistence.postgres_server import (
+    emptied_postgres,
+    postgres_server,
+    postgres_url,
+    shared_postgres,
+)
+
+__all__ = ["emptied_postgres", "postgres_server", "postgres_url", "shared_postgres"]
 
 register_profiles()
 
@@ -42,6 +50,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     logging.getLogger("asyncio").removeFilter(config.stash[_ERRORS])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests with a server of PostgreSQL start a whole program."""
+    for item in items:
+        if "postgres" in item.nodeid:
+            item.add_marker(pytest.mark.e2e)
 
 
 @pytest.hookimpl(wrapper=True)

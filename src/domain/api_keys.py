@@ -81,6 +81,34 @@ class KeyUsage:
     def tokens(self) -> int:
         return self.input + self.output
 
+    def plus(self, other: KeyUsage) -> KeyUsage:
+        """The sum, with the key and the day of this one."""
+        return KeyUsage(
+            self.key_id,
+            self.day,
+            self.requests + other.requests,
+            self.runs + other.runs,
+            self.input + other.input,
+            self.output + other.output,
+            self.cached + other.cached,
+            self.cost + other.cost,
+            self.unpriced + other.unpriced,
+        )
+
+    def minus(self, other: KeyUsage) -> KeyUsage:
+        """The difference, with the key and the day of this one."""
+        return KeyUsage(
+            self.key_id,
+            self.day,
+            self.requests - other.requests,
+            self.runs - other.runs,
+            self.input - other.input,
+            self.output - other.output,
+            self.cached - other.cached,
+            self.cost - other.cost,
+            self.unpriced - other.unpriced,
+        )
+
 
 def key_digest(secret: bytes) -> str:
     """The stored digest of a key. Keys are random, so a plain digest reveals nothing."""

@@ -93,6 +93,7 @@ def test_the_agent_of_a_framework_has_a_tool(
     assert "OPENAI_API_KEY" not in printed
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("framework", "module"),
     [

@@ -139,6 +139,7 @@ def test_the_agent_of_the_readme_is_served_as_printed(tmp_path: Path) -> None:
     assert printed.endswith("data: [DONE]\n\n")
 
 
+@pytest.mark.e2e
 def test_a_port_that_is_taken_ends_it(folder: Path, running: Development) -> None:
     address = running.until("is ready at").split()[-1]
     second = Development(folder, "desk:agent", "--port", address.rpartition(":")[2])

@@ -19,6 +19,7 @@ from opensoul.domain.access.devices.pairing import (
 )
 from opensoul.domain.access.devices.records import (
     DeviceRemoved,
+    DeviceState,
     PairingReason,
     PairingRequested,
     PairingResolved,
@@ -393,10 +394,10 @@ class SlowBook(FakeDeviceBook):
         super().__init__()
         self.reached, self.go_on = asyncio.Event(), asyncio.Event()
 
-    async def save(self, state: object) -> None:
+    async def save(self, state: DeviceState) -> bool:
         self.reached.set()
         await self.go_on.wait()
-        await super().save(state)  # type: ignore[arg-type]
+        return await super().save(state)
 
 
 async def test_who_no_longer_wants_to_be_told_is_not() -> None:

@@ -64,6 +64,7 @@ async def test_a_finished_turn_is_stored_before_it_is_told() -> None:
             messages=(user("hello"), assistant("hi")),
             model="acme/one",
             usage=Usage(5, 2),
+            stop=StopReason.STOP,
         )
     ]
 

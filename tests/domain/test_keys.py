@@ -346,14 +346,14 @@ async def test_usage_is_kept_by_day(rig: Rig) -> None:
 
 async def test_usage_that_could_not_be_kept_is_kept_later(rig: Rig) -> None:
     key = await rig.limited()
-    put, failing = rig.book.put_usage, True
+    add, failing = rig.book.add_usage, True
 
-    async def put_usage(rows: Any) -> None:
+    async def add_usage(rows: Any) -> tuple[KeyUsage, ...]:
         if failing:
             raise StoreFailed("The disk is full.")
-        await put(rows)
+        return await add(rows)
 
-    rig.book.put_usage = put_usage  # type: ignore[method-assign]
+    rig.book.add_usage = add_usage  # type: ignore[method-assign]
     rig.used(key)
     await rig.quotas.flush()
     assert await rig.book.usage("") == ()
@@ -361,6 +361,26 @@ async def test_usage_that_could_not_be_kept_is_kept_later(rig: Rig) -> None:
     rig.used(key)
     await rig.quotas.flush()
     assert [row.tokens for row in await rig.book.usage("")] == [20]
+
+
+@pytest.mark.parametrize("limit", ["tokens_per_day", "tokens_per_month"])
+async def test_what_processes_use_of_one_key_is_summed(rig: Rig, limit: str) -> None:
+    key = await rig.limited(**{limit: 60})
+    other = Rig()
+    other.book = rig.book
+    await other.restart()
+    for one in (rig, other, rig, other):
+        one.used(key)
+        await one.quotas.flush()
+    assert [(row.tokens, row.runs) for row in await rig.book.usage("")] == [(40, 4)]
+
+    other.used(key)
+    other.quotas.admit(key, "a")
+    other.used(key)
+    with pytest.raises(QuotaExceeded):
+        other.quotas.admit(key, "b")
+    await other.quotas.flush()
+    assert [row.tokens for row in await other.book.usage("")] == [60]
 
 
 def test_a_row_sums_its_tokens() -> None:

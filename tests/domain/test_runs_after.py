@@ -24,7 +24,7 @@ CALL = ToolCall("call_1", "weather", "{}")
 
 @pytest.fixture(params=STORES)
 async def rig(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Rig]:
-    store: Any = STORES[request.param](tmp_path, HandClock())
+    store: Any = STORES[request.param](request, HandClock())
     await store.open()
     yield Rig(store=store, catalog=store)
     await store.close()

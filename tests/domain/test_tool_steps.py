@@ -471,6 +471,20 @@ def refusing(tool: ToolSpec, arguments: Mapping[str, object]) -> str | None:
             id="a value of JavaScript",
         ),
         pytest.param(
+            ToolCall("c1", "weather", '{"city":-1e999}'),
+            ToolCall("c1", "weather", "{}"),
+            "The arguments must be a JSON object, but they are no valid JSON "
+            "(a number is too large): '{\"city\":-1e999}'.",
+            id="a number that is infinite elsewhere",
+        ),
+        pytest.param(
+            ToolCall("c1", "weather", f'{{"city":{"9" * 150}{"9" * 160}}}'),
+            ToolCall("c1", "weather", "{}"),
+            "The arguments must be a JSON object, but they are no valid JSON "
+            f"(a number is too large): '{{\"city\":{'9' * 192}\u2026'.",
+            id="an integer that is infinite elsewhere",
+        ),
+        pytest.param(
             ToolCall("c1", "weather", "[" * 100_000),
             ToolCall("c1", "weather", "{}"),
             "The arguments must be a JSON object, but they are no valid JSON "

@@ -74,11 +74,11 @@ class FakeDeviceBook(MemoryDeviceBook):
         self.saves = 0
         self.failure: StoreFailed | None = None
 
-    async def save(self, state: DeviceState) -> None:
+    async def save(self, state: DeviceState) -> bool:
         if self.failure is not None:
             raise self.failure
         self.saves += 1
-        await super().save(state)
+        return await super().save(state)
 
 
 class FakeTokens:

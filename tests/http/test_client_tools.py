@@ -409,6 +409,16 @@ async def test_a_malformed_call_is_answered_to_the_model(
     assert "JSON" in sent(fake_provider)["messages"][-1]["content"]
 
 
+async def test_the_text_behind_a_malformed_call_is_a_paragraph_of_its_own(
+    served: Served, fake_provider: FakeProvider
+) -> None:
+    fake_provider.will(calling(call("weather", '{"city": '), text="I look."), answer("Sunny."))
+
+    whole = await post(served, messages=[QUESTION], tools=[WEATHER])
+
+    assert whole["choices"][0]["message"]["content"] == "I look.\n\nSunny."
+
+
 @pytest.mark.parametrize(
     ("choice", "reaches", "tools"),
     [

@@ -282,6 +282,18 @@ async def test_calls_of_the_clients_tools_are_blocks(gateway: Harness, client: C
     assert streamed[-2]["delta"]["stop_reason"] == "tool_use"
 
 
+async def test_streamed_arguments_have_no_halves_of_surrogate_pairs(
+    gateway: Harness, client: Client
+) -> None:
+    arguments = r'{"city": "\uD83D", "sign": "\ud83d\ude00"}'
+    end = ModelFinished(StopReason.TOOL_CALLS, Usage(9, 4))
+    gateway.model.script = (ToolCallDelta(0, "c1", "weather", arguments), end)
+    (call,) = (await ask(client, tools=[WEATHER])).json["content"]
+    delta = events(await ask(client, tools=[WEATHER], stream=True))[-4]["delta"]
+
+    assert json.loads(delta["partial_json"]) == call["input"] == {"city": "\ufffd", "sign": "😀"}
+
+
 @pytest.mark.parametrize(
     "system",
     [

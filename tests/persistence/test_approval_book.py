@@ -12,10 +12,13 @@ from pathlib import Path
 import pytest
 
 from opensoul.adapters.persistence.memory import MemoryApprovals
+from opensoul.adapters.persistence.postgres.sessions import PostgresApprovals
 from opensoul.adapters.persistence.sqlite.sessions import SqliteApprovals, SqliteStore
 from opensoul.domain.messages import ToolCall
 from opensoul.domain.ports import ApprovalBook
 from opensoul.domain.tools import Approval, Decision, standing_of
+
+from .postgres_stores import opened_database
 
 BOOKS: dict[str, Callable[[SqliteStore], ApprovalBook]] = {
     "memory": lambda _: MemoryApprovals(),
@@ -24,8 +27,12 @@ BOOKS: dict[str, Callable[[SqliteStore], ApprovalBook]] = {
 CALL = ToolCall("c1", "send", "{}")
 
 
-@pytest.fixture(params=BOOKS)
+@pytest.fixture(params=[*BOOKS, "postgres"])
 async def book(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ApprovalBook]:
+    if request.param == "postgres":
+        async with opened_database(request.getfixturevalue("emptied_postgres")) as database:
+            yield PostgresApprovals(database)
+        return
     store = SqliteStore(tmp_path / "sessions.sqlite3")
     await store.open()
     yield BOOKS[request.param](store)

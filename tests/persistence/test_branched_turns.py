@@ -30,7 +30,7 @@ SPAN = Span("first", 0, 2)
 @pytest.fixture(params=STORES)
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Any]:
     """With two turns in the transcript `first`, which is read: it may be kept in memory."""
-    store: Any = STORES[request.param](tmp_path, HandClock())
+    store: Any = STORES[request.param](request, HandClock())
     await store.open()
     await store.append(make_turn("1", at=1.0))
     await store.append(make_turn("2", at=2.0))

@@ -1,17 +1,18 @@
-"""Whatever is done to sessions, the SQLite store tells what the plain one does."""
+"""Whatever is done to sessions, the stores in databases return what the plain one does."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Protocol
+from typing import Any, Protocol
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, rule
+from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
 from opensoul.adapters.persistence.memory.store import MemoryStore
 from opensoul.adapters.persistence.sqlite.sessions.store import SqliteStore
@@ -21,6 +22,9 @@ from opensoul.domain.ports import SessionCatalog, SessionStore, Turn
 from opensoul.domain.sessions.keys import SessionKey
 from opensoul.domain.sessions.records import SessionQuery, UsageQuery
 from tests.examples import examples
+
+from .postgres_server import delete_rows
+from .postgres_stores import postgres_store
 
 
 class Store(SessionStore, SessionCatalog, Protocol):
@@ -117,63 +121,93 @@ async def _everything(store: Store) -> list[object]:
     return [*told, *[await store.usage(query) for query in USAGE]]
 
 
-class StoresAgree(RuleBasedStateMachine):
-    def __init__(self) -> None:
+class Agree(RuleBasedStateMachine):
+    """A store and the plain one, to which the same is done."""
+
+    def __init__(self, store: Store) -> None:
         super().__init__()
-        self._directory = TemporaryDirectory()
         self._runner = asyncio.Runner()
         self._plain = MemoryStore()
-        self._sqlite = SqliteStore(Path(self._directory.name) / "sessions.sqlite3")
+        self._store = store
         self._runner.run(self._plain.open())
-        self._runner.run(self._sqlite.open())
+        self._runner.run(self._store.open())
 
     @rule(work=st.lists(writes | loads, min_size=1, max_size=6))
     def one_after_the_other(self, work: Sequence[Do]) -> None:
         async def done() -> None:
             for do in work:
-                assert await do(self._sqlite) == await do(self._plain)
-
-        self._runner.run(done())
-        self._agree()
-
-    @rule(work=st.lists(writes | loads | loads, min_size=2, max_size=8))
-    def all_at_once(self, work: Sequence[Do]) -> None:
-        """Loads may tell of any moment on the way; what they leave behind may not."""
-
-        async def done() -> None:
-            await asyncio.gather(*(do(self._sqlite) for do in work))
-            for do in work:
-                await do(self._plain)
+                assert await do(self._store) == await do(self._plain)
 
         self._runner.run(done())
         self._agree()
 
     @rule(keep=st.sampled_from([None, 3_600.0, -3_600.0]))
     def prune(self, keep: float | None) -> None:
-        plain, sqlite = self._plain, self._sqlite
-        pruned = self._runner.run(sqlite.prune_one_off(keep))
-        assert pruned == self._runner.run(plain.prune_one_off(keep))
+        pruned = self._runner.run(self._store.prune_one_off(keep))
+        assert pruned == self._runner.run(self._plain.prune_one_off(keep))
+        self._agree()
+
+    def teardown(self) -> None:
+        self._runner.run(self._store.close())
+        self._runner.close()
+
+    def _agree(self) -> None:
+        told = self._runner.run(_everything(self._store))
+        assert told == self._runner.run(_everything(self._plain))
+
+
+class SqliteAgrees(Agree):
+    def __init__(self) -> None:
+        self._directory = TemporaryDirectory()
+        super().__init__(SqliteStore(Path(self._directory.name) / "sessions.sqlite3"))
+
+    @rule(work=st.lists(writes | loads | loads, min_size=2, max_size=8))
+    def all_at_once(self, work: Sequence[Do]) -> None:
+        """Loads may return any moment on the way; what they leave behind may not."""
+
+        async def done() -> None:
+            await asyncio.gather(*(do(self._store) for do in work))
+            for do in work:
+                await do(self._plain)
+
+        self._runner.run(done())
         self._agree()
 
     @rule()
     def restart(self) -> None:
-        self._runner.run(self._sqlite.close())
-        self._runner.run(self._sqlite.open())
+        self._runner.run(self._store.close())
+        self._runner.run(self._store.open())
 
     def teardown(self) -> None:
-        self._runner.run(self._sqlite.close())
-        self._runner.close()
+        super().teardown()
         self._directory.cleanup()
 
-    def _agree(self) -> None:
-        told = self._runner.run(_everything(self._sqlite))
-        assert told == self._runner.run(_everything(self._plain))
+
+class PostgresAgrees(Agree):
+    """Without writes at the same time: those of several connections have no order."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        super().__init__(postgres_store(url))
+
+    def teardown(self) -> None:
+        super().teardown()
+        delete_rows(self._url)
 
 
-StoresAgree.TestCase.settings = settings(
-    max_examples=examples(15),
-    stateful_step_count=12,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
-TestStoresAgree = StoresAgree.TestCase
+def test_sqlite_agrees_with_memory() -> None:
+    run_state_machine_as_test(SqliteAgrees, settings=_settings(15))
+
+
+def test_postgresql_agrees_with_memory(shared_postgres: str) -> None:
+    machine: Any = partial(PostgresAgrees, shared_postgres)
+    run_state_machine_as_test(machine, settings=_settings(5))
+
+
+def _settings(count: int) -> settings:
+    return settings(
+        max_examples=examples(count),
+        stateful_step_count=12,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+    )

@@ -11,6 +11,7 @@ from typing import Protocol
 import pytest
 
 from opensoul.adapters.persistence.memory.store import MemoryStore
+from opensoul.adapters.persistence.postgres.sessions import PostgresStore
 from opensoul.adapters.persistence.sqlite.sessions.store import SqliteStore
 from opensoul.domain.errors import StoreFailed
 from opensoul.domain.messages import Image, Message, Reasoning, Role, Text, ToolCall
@@ -27,6 +28,7 @@ from opensoul.domain.sessions.records import (
 )
 
 from .building import KEY, answer, make_turn, question
+from .postgres_stores import postgres_store
 
 PLENTY = 1_000_000
 OTHER = SessionKey("beta", "Somebody Else")
@@ -37,15 +39,25 @@ class Store(SessionStore, SessionCatalog, Protocol):
     pass
 
 
-STORES: dict[str, Callable[[Path], Store]] = {
-    "memory": lambda directory: MemoryStore(),
-    "sqlite": lambda directory: SqliteStore(directory / "sessions.sqlite3"),
+def _sqlite(request: pytest.FixtureRequest) -> SqliteStore:
+    directory: Path = request.getfixturevalue("tmp_path")
+    return SqliteStore(directory / "sessions.sqlite3")
+
+
+def _postgres(request: pytest.FixtureRequest) -> PostgresStore:
+    return postgres_store(request.getfixturevalue("emptied_postgres"))
+
+
+STORES: dict[str, Callable[[pytest.FixtureRequest], Store]] = {
+    "memory": lambda _: MemoryStore(),
+    "sqlite": _sqlite,
+    "postgres": _postgres,
 }
 
 
 @pytest.fixture(params=STORES)
-def closed_store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    return STORES[request.param](tmp_path)
+def closed_store(request: pytest.FixtureRequest) -> Store:
+    return STORES[request.param](request)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from opensoul.adapters.persistence.sqlite.damage import UNREADABLE
+from opensoul.adapters.persistence.common.damage import UNREADABLE
 from opensoul.adapters.persistence.sqlite.sessions.store import SqliteStore
 from opensoul.domain.errors import SendBlocked, StoreFailed
 from opensoul.domain.sessions.keys import SessionKey

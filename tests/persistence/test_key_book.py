@@ -1,19 +1,23 @@
-"""The contract of KeyBook, in memory and in SQLite."""
+"""The contract of KeyBook, in memory, in SQLite and in PostgreSQL."""
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from opensoul.adapters.persistence.memory import MemoryKeys
+from opensoul.adapters.persistence.postgres import PostgresKeys
 from opensoul.adapters.persistence.sqlite.keys import SqliteKeys
 from opensoul.domain.access import Scope
 from opensoul.domain.api_keys import ApiKey, KeyLimits, KeyUsage
 from opensoul.domain.errors import StoreFailed
 from opensoul.domain.ports import KeyBook
+
+from .postgres_stores import opened_database
 
 FULL = ApiKey(
     "key_1",
@@ -29,9 +33,16 @@ FULL = ApiKey(
 PLAIN = ApiKey("key_2", "plain", "e" * 64)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def book(request: pytest.FixtureRequest, tmp_path: Path) -> KeyBook:
-    return MemoryKeys() if request.param == "memory" else SqliteKeys(tmp_path / "keys.sqlite3")
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+async def book(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[KeyBook]:
+    match request.param:
+        case "memory":
+            yield MemoryKeys()
+        case "sqlite":
+            yield SqliteKeys(tmp_path / "keys.sqlite3")
+        case _:
+            async with opened_database(request.getfixturevalue("emptied_postgres")) as database:
+                yield PostgresKeys(database)
 
 
 async def test_keys_are_kept_and_replaced(book: KeyBook) -> None:
@@ -45,16 +56,16 @@ async def test_keys_are_kept_and_replaced(book: KeyBook) -> None:
     await book.close()
 
 
-async def test_usage_is_kept_by_key_and_day(book: KeyBook) -> None:
+async def test_usage_is_added_by_key_and_day(book: KeyBook) -> None:
     first = KeyUsage("b", "2027-01-15", 1, 1, 2, 3, 1, 0.5, 0)
     others = (KeyUsage("a", "2027-01-16"), KeyUsage("b", "2027-01-16", 4))
     assert await book.usage("") == ()
-    await book.put_usage((first, *others))
+    assert await book.add_usage((first, *others)) == (first, *others)
     assert await book.usage("") == (first, *others)
     assert await book.usage("2027-01-16") == others
-    more = KeyUsage("b", "2027-01-15", 2, 2, 4, 6, 2, 1.0, 1)
-    await book.put_usage((more,))
-    assert (await book.usage(""))[0] == more
+    total = KeyUsage("b", "2027-01-15", 3, 3, 6, 9, 3, 1.5, 1)
+    assert await book.add_usage((KeyUsage("b", "2027-01-15", 2, 2, 4, 6, 2, 1.0, 1),)) == (total,)
+    assert (await book.usage(""))[0] == total
     await book.close()
 
 

@@ -45,7 +45,7 @@ TURN = OpenTurn(KEY, "first", "run-1", 1_000.0, (question(),))
 
 @pytest.fixture(params=STORES)
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SessionStore]:
-    store = STORES[request.param](tmp_path, HandClock())
+    store = STORES[request.param](request, HandClock())
     await store.open()
     yield store
     await store.close()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from opensoul.adapters.persistence.common.codec import encode
-from opensoul.adapters.persistence.sqlite.damage import DamageLog
+from opensoul.adapters.persistence.common.damage import DamageLog
 from opensoul.adapters.persistence.sqlite.schema import MIGRATIONS, open_database
 from opensoul.adapters.persistence.sqlite.sessions.catalog import (
     find_by_id,

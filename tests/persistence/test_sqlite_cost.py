@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from opensoul.adapters.persistence.sqlite.damage import DamageLog
+from opensoul.adapters.persistence.common.damage import DamageLog
 from opensoul.adapters.persistence.sqlite.schema import open_database
 from opensoul.adapters.persistence.sqlite.sessions.insert_turns import INCOMING, append_turns
 from opensoul.adapters.persistence.sqlite.sessions.one_offs import prune_expired

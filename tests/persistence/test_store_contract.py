@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from opensoul.adapters.persistence.memory.store import MemoryStore
+from opensoul.adapters.persistence.postgres.sessions import PostgresStore
 from opensoul.adapters.persistence.sqlite.sessions.store import SqliteStore
 from opensoul.domain.errors import StoreFailed
 from opensoul.domain.messages import Message, Reasoning, Role, Text, ToolCall
@@ -18,11 +19,23 @@ from opensoul.domain.sessions.history import estimate_all
 from opensoul.domain.sessions.keys import SessionKey
 
 from .building import KEY, answer, make_turn, question
+from .postgres_stores import postgres_store
 from .run_logs import HandClock
 
-STORES: dict[str, Callable[[Path, Clock], SessionStore]] = {
-    "memory": lambda directory, steady: MemoryStore(steady=steady),
-    "sqlite": lambda directory, steady: SqliteStore(directory / "sessions.sqlite3", steady=steady),
+
+def _sqlite(request: pytest.FixtureRequest, clock: Clock) -> SqliteStore:
+    directory: Path = request.getfixturevalue("tmp_path")
+    return SqliteStore(directory / "sessions.sqlite3", steady=clock)
+
+
+def _postgres(request: pytest.FixtureRequest, clock: Clock) -> PostgresStore:
+    return postgres_store(request.getfixturevalue("emptied_postgres"), clock)
+
+
+STORES: dict[str, Callable[[pytest.FixtureRequest, Clock], SessionStore]] = {
+    "memory": lambda _, clock: MemoryStore(steady=clock),
+    "sqlite": _sqlite,
+    "postgres": _postgres,
 }
 PLENTY = 1_000_000
 STRANGE_TEXTS = [
@@ -43,8 +56,8 @@ def steady() -> HandClock:
 
 
 @pytest.fixture(params=STORES)
-def closed_store(request: pytest.FixtureRequest, tmp_path: Path, steady: HandClock) -> SessionStore:
-    return STORES[request.param](tmp_path, steady)
+def closed_store(request: pytest.FixtureRequest, steady: HandClock) -> SessionStore:
+    return STORES[request.param](request, steady)
 
 
 @pytest.fixture

@@ -348,3 +348,45 @@ async def test_a_key_waits_for_what_the_operator_adds(
     gate.set()
 
     assert error["code"] == "conversation_locked"
+
+
+async def test_items_with_equal_ids_in_a_request_are_all_kept(
+    served: Served, provider: FakeProvider
+) -> None:
+    both = [message("one", id="same"), message("two", id="same"), message("three", id="")]
+    path = await begun(served, *both)
+    assert await texts(served, path) == ["one", "two", "three"]
+
+    other = await begun(served)
+    response = await respond(served, both, conversation=id_of(other))
+    assert await texts(served, other) == ["one", "two", "three", "Hello!"]
+
+    listed = f"/v1/responses/{response['id']}/input_items?order=asc&limit=1"
+    found, after = [], ""
+    for _ in both:
+        _, page = await call(served, "GET", f"{listed}{after}")
+        found += [item["content"][0]["text"] for item in page["data"]]
+        after = f"&after={page['last_id']}"
+    assert found == ["one", "two", "three"]
+
+
+async def test_an_item_that_the_conversation_has_is_refused(
+    served: Served, provider: FakeProvider
+) -> None:
+    path = await begun(served, message("one", id="msg_one"))
+    again = [message("new"), message("changed", id="msg_one")]
+
+    status, answered = await call(served, "POST", f"{path}/items", {"items": again})
+    assert (status, answered["error"]["param"]) == (400, "items[1].id")
+    error = await refused(served, 400, again, conversation=id_of(path))
+    assert error["param"] == "input[1].id"
+    assert error["message"].startswith("Duplicate item found with id msg_one.")
+    assert await texts(served, path) == ["one"]
+    reference = {"type": "item_reference", "id": "msg_one"}
+    await respond(served, [reference, message("two")], conversation=id_of(path))
+    assert await texts(served, path) == ["one", "two", "Hello!"]
+
+
+async def test_the_id_of_an_item_is_a_string(served: Served) -> None:
+    status, answered = await call(served, "POST", ALL, {"items": [message("one", id=5)]})
+    assert (status, answered["error"]["param"]) == (400, "items[0].id")

@@ -109,6 +109,22 @@ async def test_the_newest_need_not_be_stored_to_be_followed(
     assert (await call(served, "GET", f"{PATH}/{second['id']}"))[0] == 404
 
 
+async def test_the_developers_message_holds_on_a_connection(
+    served: Served, provider: FakeProvider
+) -> None:
+    async with connection(served) as socket:
+        for text, follows in (("Rhyme.", True), ("r" * 70_000, False)):
+            asked = [{"role": "developer", "content": text}, {"role": "user", "content": "one"}]
+            first = await socket.respond(asked, store=False)
+            fields = {"store": False, "previous_response_id": first["id"]}
+            if follows:
+                await socket.respond("two", **fields)
+                assert text in provider.requests[-1].json["messages"][0]["content"]
+            else:
+                status, error = await socket.error("two", **fields)
+                assert (status, error["code"]) == (404, "previous_response_not_found")
+
+
 async def test_messages_wait_for_the_response_before_them(served: Served) -> None:
     async with connection(served) as socket:
         await socket.send("one")

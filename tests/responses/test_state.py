@@ -405,7 +405,9 @@ async def test_a_response_that_waits_is_decided_by_the_next_message(
 
         assert second["id"] == first["id"]
         assert office.courier.sent == [ARGUMENTS]
-        assert (await call(office.served, "GET", path))[1]["status"] == "completed"
+        stored = (await call(office.served, "GET", path))[1]
+        assert stored | {"output": second["output"]} == second
+        assert (second["status"], second["previous_response_id"]) == ("completed", None)
         await respond(office.served, "Thanks.", previous_response_id=first["id"])
         assert said(provider.requests[-1])[-2:] == ["It is sent.", "Thanks."]
 
@@ -484,10 +486,11 @@ async def test_what_others_have_made_is_changed_by_administrators_only(
         first = await respond(served)
         body = {"items": [{"role": "user", "content": "x", "id": "msg_x"}]}
         talk = (await call(served, "POST", "/v1/conversations", body))[1]["id"]
+        added = {"items": [{"role": "user", "content": "y"}]}
         requests: list[tuple[str, str, object]] = [
             ("DELETE", f"/v1/responses/{first['id']}", None),
             ("POST", f"/v1/conversations/{talk}", {"metadata": {}}),
-            ("POST", f"/v1/conversations/{talk}/items", body),
+            ("POST", f"/v1/conversations/{talk}/items", added),
             ("DELETE", f"/v1/conversations/{talk}/items/msg_x", None),
             ("DELETE", f"/v1/conversations/{talk}", None),
         ]
@@ -513,3 +516,34 @@ async def test_two_responses_at_once_go_on_from_the_same_one(
     for response, text in zip(both, ("left", "right"), strict=True):
         await respond(served, "on", previous_response_id=response["id"])
         assert said(provider.requests[-1]) == ["one", "Hello!", text, "Hello!", "on"]
+
+
+async def test_messages_of_developers_hold_for_the_responses_that_follow(
+    served: Served, provider: FakeProvider
+) -> None:
+    def of(role: str, text: str) -> dict[str, str]:
+        return {"role": role, "content": text}
+
+    first = await respond(
+        served, [of("developer", "Rhyme."), of("user", "one")], instructions="Bow."
+    )
+    second = await respond(served, "two", previous_response_id=first["id"])
+    again = [of("system", "Rhyme."), of("system", "Sing."), of("user", "three")]
+    third = await respond(served, again, previous_response_id=second["id"])
+    await respond(served, "four", previous_response_id=third["id"])
+    await respond(served, "other", previous_response_id=second["id"])
+
+    assert [_layers(request.json) for request in provider.requests] == [
+        ["Bow.", "Rhyme."],
+        ["Rhyme."],
+        ["Rhyme.", "Sing."],
+        ["Rhyme.", "Sing."],
+        ["Rhyme."],
+    ]
+    assert said(provider.requests[1]) == ["one", "Hello!", "two"]
+
+
+def _layers(body: Any) -> list[str]:
+    """The layers of a test in the system prompt."""
+    paragraphs = body["messages"][0]["content"].split("\n\n")
+    return [text for text in paragraphs if text in ("Bow.", "Rhyme.", "Sing.")]

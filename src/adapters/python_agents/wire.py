@@ -185,14 +185,12 @@ def _load(item: Sequence[Any]) -> AgentEvent:
 
 
 def _dump_usage(usage: Usage) -> list[object]:
-    return [
-        usage.estimated,
-        *(usage.input, usage.output, usage.reasoning, usage.cached, usage.cache_writes),
-    ]
+    counts = (usage.input, usage.output, usage.reasoning, usage.cached, usage.cache_writes)
+    return [*counts, usage.estimated]
 
 
 def _load_usage(numbers: Sequence[Any]) -> Usage:
-    estimated, *counts = numbers
+    *counts, estimated = numbers
     for count in counts:
         if not isinstance(count, int) or not 0 <= count <= _MOST_TOKENS:
             raise ValueError(f"{count!r} is no number of tokens")

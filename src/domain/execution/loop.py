@@ -236,7 +236,9 @@ class TurnLoop:
             turn.journal = journal
             return []
         await turn.commit(journal)
-        return _refusals(turn, refused)
+        # The answer goes on, which `_before_calls` could not know.
+        apart = _apart(message.text) if not handed and _ends_answer(turn, message) else []
+        return [*apart, *_refusals(turn, refused)]
 
 
 def _size_of_tool(spec: ToolSpec) -> int:
@@ -278,9 +280,16 @@ def _before_calls(
     followers join the texts of all steps; not before calls of the client, which end the answer
     unless it asks for an approval before."""
     deltas: list[RunnerEvent] = list(batch)  # type: ignore[arg-type]  # None is the answer.
-    if message.text and not _ends_answer(turn, message) and not message.text.endswith("\n\n"):
-        deltas.append(TextDelta("\n" if message.text.endswith("\n") else "\n\n"))
+    if not _ends_answer(turn, message):
+        deltas += _apart(message.text)
     return deltas
+
+
+def _apart(text: str) -> list[RunnerEvent]:
+    """What is between a text and that of the next step."""
+    if not text or text.endswith("\n\n"):
+        return []
+    return [TextDelta("\n" if text.endswith("\n") else "\n\n")]
 
 
 def _ends_answer(turn: OngoingTurn, message: Message) -> bool:

@@ -61,9 +61,16 @@ class DeviceBook(Protocol):
         content that cannot be read, and does not change it."""
         ...
 
-    async def save(self, state: DeviceState) -> None:
+    async def newer(self) -> DeviceState | None:
+        """What another process has saved since this one has loaded or saved; None where nothing
+        was. Raises StoreFailed."""
+        ...
+
+    async def save(self, state: DeviceState) -> bool:
         """Replace the content, all or nothing. Returns when it is durable: it survives
-        `kill -9`. Raises StoreFailed, and then the former content is unchanged."""
+        `kill -9`. Raises StoreFailed, and then the former content is unchanged.
+
+        False, and nothing changes, where another process has saved meanwhile: see `newer`."""
         ...
 
 
@@ -82,8 +89,9 @@ class KeyBook(Protocol):
         """The usage of all keys from the day `since` on, in the order of the days."""
         ...
 
-    async def put_usage(self, rows: Sequence[KeyUsage]) -> None:
-        """Replace the rows of these keys and days. Returns when they are durable."""
+    async def add_usage(self, rows: Sequence[KeyUsage]) -> tuple[KeyUsage, ...]:
+        """Add to what the keys have used on these days, of which each is named once. Returns the
+        sums when they are durable: they include what other processes have added."""
         ...
 
     async def close(self) -> None: ...

@@ -6,6 +6,7 @@ A malformed call is answered with a text that says what is wrong; it is never ru
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
@@ -92,7 +93,9 @@ def _parsed(text: str) -> tuple[Mapping[str, object] | None, str]:
     if not text.strip():
         return {}, ""
     try:
-        value = json.loads(text, parse_constant=_no_constant)
+        value = json.loads(
+            text, parse_constant=_no_constant, parse_float=_finite, parse_int=_integer
+        )
     except (ValueError, RecursionError) as error:
         why = str(error) if isinstance(error, ValueError) else "it is nested too deeply"
         return None, f"but they are no valid JSON ({why}): {_quoted(text)}"
@@ -103,6 +106,19 @@ def _parsed(text: str) -> tuple[Mapping[str, object] | None, str]:
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON value")
+
+
+def _finite(text: str) -> float:
+    """Most parsers refuse a number that a double cannot hold."""
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError("a number is too large")
+    return number
+
+
+def _integer(digits: str) -> int:
+    _finite(digits)
+    return int(digits)
 
 
 def _quoted(text: str) -> str:

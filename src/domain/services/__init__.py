@@ -18,7 +18,7 @@ from .gateway import MAX_RUNS_LISTED, Events, Following, Gateway
 from .keys import Keys, NewKey
 from .model_calls import ModelCalls
 from .quotas import Allowance, Allowances, Quotas
-from .responses import CONVERSATION, Responses, after, conversation_locked
+from .responses import CONVERSATION, Responses, after, conversation_locked, repeated_item
 from .sessions import SessionService
 from .submissions import run_id_of_key
 from .token_counts import Measures, TokenCounts
@@ -64,5 +64,6 @@ __all__ = [
     "after",
     "conversation_locked",
     "may_decide",
+    "repeated_item",
     "run_id_of_key",
 ]

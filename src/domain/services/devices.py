@@ -270,20 +270,26 @@ class Devices:
 
     async def _make_and_save(self, make: Callable[[DeviceState, Fresh], Change[T]]) -> T:
         async with self._changing:
-            fresh = Fresh(self._clock(), self._new_id(), self._new_token())
-            await self._save(expired(self._state, fresh.at))
-            change = make(self._state, fresh)
-            await self._save(change)
-            return change.result
+            while True:
+                # Of several processes each decides on what all of them have saved.
+                self._stored = await self._book.newer() or self._state
+                fresh = Fresh(self._clock(), self._new_id(), self._new_token())
+                if await self._save(expired(self._state, fresh.at)):
+                    change = make(self._state, fresh)
+                    if await self._save(change):
+                        return change.result
 
-    async def _save(self, change: Change[T]) -> None:
+    async def _save(self, change: Change[T]) -> bool:
+        """False where another process has saved meanwhile."""
         if change.state is not self._state:
-            await self._book.save(change.state)
+            if not await self._book.save(change.state):
+                return False
             self._stored = change.state
         for event in change.events:
             logger.info(_LOG_LINES[type(event)], extra={"device": device_of(event)})
             for listener in tuple(self._listeners):
                 listener(event)
+        return True
 
 
 def _request(state: DeviceState, request_id: str) -> PendingPairing:

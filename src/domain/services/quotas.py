@@ -7,7 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterable
 from contextvars import Context
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from ..access import KEY_PRINCIPAL
 from ..api_keys import (
@@ -130,7 +130,7 @@ class Quotas:
         self._monotonic = monotonic
         self._accounts: dict[str, _Account] = {}
         self._changed: dict[tuple[str, str], KeyUsage] = {}
-        """Rows that are not written yet, by key and day."""
+        """What is not written yet, by key and day."""
         self._writing: asyncio.Task[None] | None = None
         self._estimating: set[asyncio.Task[None]] = set()
 
@@ -139,7 +139,7 @@ class Quotas:
         today = day_of(self._clock())
         for row in await self._book.usage(f"{month_of(today)}-01"):
             account = self._account(row.key_id, today)
-            account.month = _sum(account.month, row)
+            account.month = account.month.plus(row)
             if row.day == today:
                 account.today = row
 
@@ -196,7 +196,7 @@ class Quotas:
             return
         used = KeyUsage(key_id, account.today.day, runs=1)
         for usage, model in _used(ending, turn, spent):
-            used = _sum(used, self._priced(usage, model))
+            used = used.plus(self._priced(usage, model))
         self._add(account, used)
         if not isinstance(ending, Finished):
             task = asyncio.create_task(self._estimate(spec, turn, spent), context=Context())
@@ -349,10 +349,15 @@ class Quotas:
         return account
 
     def _add(self, account: _Account, used: KeyUsage) -> None:
-        account.today = _sum(account.today, used)
-        account.month = _sum(account.month, used)
-        self._changed[account.today.key_id, account.today.day] = account.today
+        account.today = account.today.plus(used)
+        account.month = account.month.plus(used)
+        self._note(KeyUsage(account.today.key_id, account.today.day).plus(used))
         self._begin_writing()
+
+    def _note(self, used: KeyUsage) -> None:
+        """The row is to be written, together with what else its key has used on its day."""
+        noted = self._changed.get((used.key_id, used.day))
+        self._changed[used.key_id, used.day] = used if noted is None else noted.plus(used)
 
     def _begin_writing(self) -> None:
         if self._changed and (self._writing is None or self._writing.done()):
@@ -361,14 +366,26 @@ class Quotas:
 
     async def _write(self) -> None:
         while self._changed:
-            rows, self._changed = self._changed, {}
+            rows, self._changed = tuple(self._changed.values()), {}
             try:
-                await self._book.put_usage(tuple(rows.values()))
+                totals = await self._book.add_usage(rows)
             except StoreFailed as error:
-                # The next change writes them; newer rows of the same days win.
-                self._changed = {**rows, **self._changed}
+                for row in rows:  # The next change writes them.
+                    self._note(row)
                 logger.warning("the usage of API keys was not kept", extra={"why": error.message})
                 return
+            for total in totals:
+                self._adopt(total)
+
+    def _adopt(self, total: KeyUsage) -> None:
+        """Count what other processes have added to the row, too."""
+        account = self._accounts.get(total.key_id)
+        if account is None or account.today.day != total.day:
+            return
+        noted = self._changed.get((total.key_id, total.day))
+        today = total if noted is None else total.plus(noted)
+        account.month = account.month.plus(today.minus(account.today))
+        account.today = today
 
 
 def _used(ending: Ending, turn: OpenTurn | None, spent: Spent) -> Iterable[tuple[Usage, str]]:
@@ -382,17 +399,3 @@ def _used(ending: Ending, turn: OpenTurn | None, spent: Spent) -> Iterable[tuple
             yield step.usage, step.model
     if spent.usage is not None:
         yield spent.usage, spent.model
-
-
-def _sum(one: KeyUsage, other: KeyUsage) -> KeyUsage:
-    """The sum, with the key and the day of `one`."""
-    return replace(
-        one,
-        requests=one.requests + other.requests,
-        runs=one.runs + other.runs,
-        input=one.input + other.input,
-        output=one.output + other.output,
-        cached=one.cached + other.cached,
-        cost=one.cost + other.cost,
-        unpriced=one.unpriced + other.unpriced,
-    )

@@ -192,6 +192,10 @@ class Responses:
         count = await self._book.add(conversation_id, ())
         if count + len(items) > MAX_CONVERSATION_ITEMS:
             raise _too_many("items")
+        for number, item in enumerate(items):
+            item_id = str(item["id"])
+            if await self._book.item(conversation_id, item_id) is not None:
+                raise repeated_item(item_id, f"items[{number}].id")
         await self._book.add(conversation_id, items)
         return items
 
@@ -276,6 +280,15 @@ def conversation_locked() -> ConversationLocked:
         "Another process is currently operating on this conversation. Please retry in a few "
         "seconds.",
         param="conversation",
+    )
+
+
+def repeated_item(item_id: str, param: str) -> InvalidRequest:
+    """The error for an item that is in its conversation already."""
+    return InvalidRequest(
+        f"Duplicate item found with id {item_id[:100]}. Remove duplicate items from your input and "
+        "try again.",
+        param=param,
     )
 
 

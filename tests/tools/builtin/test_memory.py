@@ -398,8 +398,8 @@ async def test_a_search_in_another_process_may_be_killed(memory: Caller, tmp_pat
     assert other.stdout is not None
     try:
         for round_ in range(5):
-            # It may see one file that is being written.
-            assert await other.stdout.readline() in (b"49\n", b"50\n")
+            # It may see files that are being written at the moment, one after the other.
+            assert 40 <= int(await other.stdout.readline()) <= 50
             change(f"round{round_}")
             found = await memory.text("memory_search", query=f"round{round_}", limit=50)
             assert found.count(f"round{round_}") == 50

@@ -5,11 +5,14 @@ from .codec import (
     Undecodable,
     decode,
     decode_json,
+    decode_stop,
     encode,
     encode_json,
     encode_settings,
     readable_settings,
+    text,
 )
+from .damage import UNREADABLE, Cells, DamageLog
 from .disk_room import is_short, try_to_write
 from .event_codec import decode_events, encode_events
 from .event_logs import (
@@ -36,6 +39,7 @@ from .journal_codec import (
     encode_open_turn,
     encode_step,
 )
+from .key_codec import decode_key, encode_key
 from .live_logs import BOUNDS, Bounds, LiveRuns
 from .no_catalog import NoCatalog
 from .pages import Numbered, decode_cursor, encode_cursor, page_of
@@ -48,7 +52,10 @@ __all__ = [
     "MAX_INTEGER",
     "MOST_AT_ONCE",
     "MOST_BYTES_AT_ONCE",
+    "UNREADABLE",
     "Bounds",
+    "Cells",
+    "DamageLog",
     "ExpiryClock",
     "FailureLog",
     "HeldEvents",
@@ -65,15 +72,18 @@ __all__ = [
     "decode_cursor",
     "decode_events",
     "decode_json",
+    "decode_key",
     "decode_open_turn",
     "decode_response",
     "decode_spec",
     "decode_step",
+    "decode_stop",
     "encode",
     "encode_approval",
     "encode_cursor",
     "encode_events",
     "encode_json",
+    "encode_key",
     "encode_open_turn",
     "encode_response",
     "encode_settings",
@@ -87,6 +97,7 @@ __all__ = [
     "page_of",
     "readable_settings",
     "size_of",
+    "text",
     "try_to_write",
     "unknown",
     "wake",

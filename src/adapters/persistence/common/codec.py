@@ -9,6 +9,7 @@ from typing import TypeVar
 import orjson
 
 from ....domain.messages import Image, Message, Part, Reasoning, Role, Text, ToolCall
+from ....domain.models import StopReason
 from ....domain.sessions import UNREADABLE, SessionSettingsMap
 
 _Json = dict[str, object]
@@ -116,6 +117,21 @@ def decode_json(data: object, kind: type[_T]) -> _T:
     if not isinstance(value, kind):
         raise Undecodable(f"a stored value is no {kind.__name__}")
     return value
+
+
+def decode_stop(stored: object) -> StopReason | None:
+    """Why an answer ended. A later version may have reasons that this one does not."""
+    return next((reason for reason in StopReason if reason == stored), None)
+
+
+def text(column: str | bytes) -> str:
+    """A text stored as it is, or as bytes: UTF-8 with lone surrogates. Raises Undecodable."""
+    if isinstance(column, str):
+        return column
+    try:
+        return column.decode("utf-8", "surrogatepass")
+    except (AttributeError, UnicodeDecodeError):
+        raise Undecodable("a stored text is not UTF-8") from None
 
 
 def _part(part: Part) -> _Json:

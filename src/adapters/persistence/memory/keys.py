@@ -24,8 +24,14 @@ class MemoryKeys:
         rows = [row for row in self._usage.values() if row.day >= since]
         return tuple(sorted(rows, key=lambda row: (row.day, row.key_id)))
 
-    async def put_usage(self, rows: Sequence[KeyUsage]) -> None:
-        self._usage |= {(row.key_id, row.day): row for row in rows}
+    async def add_usage(self, rows: Sequence[KeyUsage]) -> tuple[KeyUsage, ...]:
+        return tuple(map(self._add, rows))
+
+    def _add(self, row: KeyUsage) -> KeyUsage:
+        before = self._usage.get((row.key_id, row.day))
+        total = row if before is None else before.plus(row)
+        self._usage[row.key_id, row.day] = total
+        return total
 
     async def close(self) -> None:
         """Nothing is open."""

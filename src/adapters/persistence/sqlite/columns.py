@@ -6,12 +6,12 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ..common import MAX_INTEGER, Undecodable
+from ..common import MAX_INTEGER
 
 
 def column(text: str) -> str | bytes:
     """The value to store for a text: the text, or bytes if it has lone surrogates, which UTF-8
-    cannot encode."""
+    cannot encode. `text` is the inverse."""
     if text.isascii():
         return text
     try:
@@ -19,16 +19,6 @@ def column(text: str) -> str | bytes:
     except UnicodeEncodeError:
         return text.encode("utf-8", "surrogatepass")
     return text
-
-
-def text(column: str | bytes) -> str:
-    """The inverse of `column`. Raises Undecodable."""
-    if isinstance(column, str):
-        return column
-    try:
-        return column.decode("utf-8", "surrogatepass")
-    except (AttributeError, UnicodeDecodeError):
-        raise Undecodable("a stored text is not UTF-8") from None
 
 
 def text_or_bytes(value: bytes) -> str | bytes:

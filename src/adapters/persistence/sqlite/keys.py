@@ -6,15 +6,13 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, fields
-from functools import cache
 from pathlib import Path
 from threading import Lock
 from typing import TypeVar
 
-from pydantic import TypeAdapter, ValidationError
-
 from ....domain.api_keys import ApiKey, KeyUsage
 from ....domain.errors import StoreFailed
+from ..common import Undecodable, decode_key, encode_key
 from .schema import Kind, close_database, open_database
 
 KEYS_FILE = "keys.sqlite3"
@@ -48,13 +46,12 @@ KEYS = Kind(
 )
 _COLUMNS = ", ".join(one.name for one in fields(KeyUsage))
 _PLACES = ", ".join("?" for _ in fields(KeyUsage))
+_SUMS = ", ".join(f"{one.name} = {one.name} + excluded.{one.name}" for one in fields(KeyUsage)[2:])
+_ADD = f"""
+    INSERT INTO key_usage ({_COLUMNS}) VALUES ({_PLACES})
+    ON CONFLICT (day, key_id) DO UPDATE SET {_SUMS} RETURNING {_COLUMNS}"""  # noqa: S608 - no values
 
 T = TypeVar("T")
-
-
-@cache
-def _shape() -> TypeAdapter[ApiKey]:
-    return TypeAdapter(ApiKey)
 
 
 class SqliteKeys:
@@ -69,7 +66,7 @@ class SqliteKeys:
         return await self._read(self._keys)
 
     async def save(self, key: ApiKey) -> None:
-        row = key.id, _shape().dump_json(key)
+        row = key.id, encode_key(key)
         await self._write(
             lambda connection: connection.execute("REPLACE INTO keys VALUES (?, ?)", row)
         )
@@ -80,10 +77,15 @@ class SqliteKeys:
             lambda connection: tuple(KeyUsage(*row) for row in connection.execute(query, (since,)))
         )
 
-    async def put_usage(self, rows: Sequence[KeyUsage]) -> None:
-        statement = f"REPLACE INTO key_usage ({_COLUMNS}) VALUES ({_PLACES})"  # noqa: S608
+    async def add_usage(self, rows: Sequence[KeyUsage]) -> tuple[KeyUsage, ...]:
         values = [astuple(row) for row in rows]
-        await self._write(lambda connection: connection.executemany(statement, values))
+
+        def add(connection: sqlite3.Connection) -> tuple[KeyUsage, ...]:
+            return tuple(
+                KeyUsage(*row) for one in values for row in connection.execute(_ADD, one).fetchall()
+            )
+
+        return await self._write(add)
 
     async def close(self) -> None:
         await asyncio.to_thread(self._close)
@@ -92,11 +94,10 @@ class SqliteKeys:
         found = []
         for key_id, record in connection.execute("SELECT id, record FROM keys"):
             try:
-                found.append(_shape().validate_json(record))
-            except ValidationError as error:
-                problem = error.errors(include_url=False, include_input=False)[0]["msg"]
+                found.append(decode_key(record))
+            except Undecodable as error:
                 raise StoreFailed(
-                    f"The API key {key_id!r} in {self._path} cannot be read: {problem}."
+                    f"The API key {key_id!r} in {self._path} cannot be read: {error}."
                 ) from None
         return tuple(found)
 
@@ -110,14 +111,14 @@ class SqliteKeys:
 
         return await self._use(read)
 
-    async def _write(self, work: Callable[[sqlite3.Connection], object]) -> None:
-        def write() -> None:
+    async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        def write() -> T:
             connection = self._opened()
             connection.execute("BEGIN IMMEDIATE")
             with connection:  # Commits, or rolls back when a statement fails.
-                work(connection)
+                return work(connection)
 
-        await self._use(write)
+        return await self._use(write)
 
     async def _use(self, work: Callable[[], T]) -> T:
         def alone() -> T:

@@ -298,4 +298,5 @@ def _usage(details: Any) -> Usage:
         details.get("output_token_count") or 0,
         reasoning=details.get("reasoning_output_token_count") or 0,
         cached=details.get("cache_read_input_token_count") or 0,
+        cache_writes=details.get("cache_creation_input_token_count") or 0,
     )

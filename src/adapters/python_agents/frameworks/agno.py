@@ -263,4 +263,5 @@ def _usage(metrics: Any) -> Usage:
         metrics.output_tokens,
         reasoning=metrics.reasoning_tokens or 0,
         cached=metrics.cache_read_tokens or 0,
+        cache_writes=metrics.cache_write_tokens or 0,
     )

@@ -6,25 +6,34 @@ for.
 
 from __future__ import annotations
 
-import base64
 import json
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from functools import cache
 from typing import Any
 
 from ....domain.errors import AgentFailed
-from ....domain.messages import Image, Message, Part, Reasoning, Role, Text, ToolCall
+from ....domain.messages import Message, Role, ToolCall
 from ....domain.models import ReasoningDelta, StopReason, TextDelta, Usage
 from ....domain.runs import Answered, ClientCalls, ToolFinished, ToolStarted, answer_format
 from ....domain.tools import ToolSpec
 from ..recognition import type_names
 from ..runs import AgentEvent, AgentEvents, AgentRun, ApprovalsAsked, Resumption
 from .answers import counted, ending_with, handing_out, text_of
+from .google_contents import (
+    CONFIRMATION,
+    call_of,
+    content_of,
+    decided,
+    json_of,
+    messages_of,
+    names_of,
+    result_of,
+    turns_of,
+)
 
 _APP = "google.adk.apps.app.App"
 _RUNNER = "google.adk.runners.Runner"
-_CONFIRMATION = "adk_request_confirmation"
 _INTERNAL = "adk_"
 """The names of the calls that the kit makes for its own purposes begin so."""
 _NAME = "opensoul"
@@ -73,9 +82,9 @@ class GoogleAdk:
         reader = _Reader(run, plugin)
         if run.resumption is not None and asked is not None:
             reader.resume(asked, run.resumption)
-            message = _decided(run.resumption)
+            message = decided(run.resumption)
         else:
-            message = _contents(_turns(run.messages)[-1], _names(run.messages))
+            message = content_of(turns_of(run.messages)[-1], names_of(run.messages))
         events = Runner(app=app, session_service=sessions, **services).run_async(
             user_id=run.principal.id,
             session_id=run.session_key,
@@ -134,13 +143,13 @@ async def _session(target: Any, app: Any, run: AgentRun) -> tuple[Any, dict[str,
     state = {} if asked is None else asked["state"]
     session = await sessions.create_session(**key, state=state)
     if asked is None:
-        *before, _ = _turns(run.messages)
-        names = _names(run.messages)
+        *before, _ = turns_of(run.messages)
+        names = names_of(run.messages)
         events = [
             Event(
                 author="user" if turn[0].role in (Role.USER, Role.SYSTEM) else app.root_agent.name,
                 invocation_id=run.run_id,
-                content=_contents(turn, names),
+                content=content_of(turn, names),
             )
             for turn in before
         ]
@@ -160,129 +169,6 @@ def _state(run: AgentRun) -> dict[str, object]:
         "opensoul_principal": run.principal.id,
         "opensoul_metadata": dict(run.metadata),
     }
-
-
-# Messages of ours and contents of the kit
-
-
-def _turns(messages: Iterable[Message]) -> list[list[Message]]:
-    """The messages, with the results of calls that were made together in one list."""
-    turns: list[list[Message]] = []
-    for message in messages:
-        if message.role is Role.TOOL and turns and turns[-1][0].role is Role.TOOL:
-            turns[-1].append(message)
-        else:
-            turns.append([message])
-    return turns
-
-
-def _names(messages: Iterable[Message]) -> dict[str, str]:
-    """The names of tools by the ids of their calls."""
-    return {
-        part.id: part.name
-        for message in messages
-        for part in message.parts
-        if isinstance(part, ToolCall)
-    }
-
-
-def _contents(turn: Sequence[Message], names: Mapping[str, str]) -> Any:
-    """One content. `names`: those of tools by the ids of their calls."""
-    from google.genai import types
-
-    parts = [part for message in turn for part in _parts(message, names)]
-    role = "model" if turn[0].role is Role.ASSISTANT else "user"
-    return types.Content(role=role, parts=parts)
-
-
-def _parts(message: Message, names: Mapping[str, str]) -> Iterator[Any]:
-    from google.genai import types
-
-    if message.role is Role.TOOL:
-        call_id = message.tool_call_id or ""
-        kind = "error" if message.is_error else "result"
-        yield types.Part(
-            function_response=types.FunctionResponse(
-                id=call_id, name=names.get(call_id, "tool"), response={kind: message.text}
-            )
-        )
-        return
-    for part in message.parts:
-        match part:
-            case Text(text=text):
-                yield types.Part(text=text)
-            case Image(data=data, mime=mime):
-                yield types.Part.from_bytes(data=base64.b64decode(data), mime_type=mime)
-            case ToolCall(id=call_id, name=name, arguments=arguments):
-                yield types.Part(
-                    function_call=types.FunctionCall(id=call_id, name=name, args=_object(arguments))
-                )
-
-
-def _object(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text or "{}")
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def _messages(content: Any) -> list[Message]:
-    """The messages of a content: one of a model, or the results of tools."""
-    parts: list[Part] = []
-    results: list[Message] = []
-    for part in content.parts or ():
-        if part.function_response is not None:
-            text, failed = _result(part.function_response.response)
-            call_id = part.function_response.id
-            said = (Text(text),)
-            results.append(Message(Role.TOOL, said, tool_call_id=call_id, is_error=failed))
-        elif part.function_call is not None:
-            parts.append(_call(part.function_call))
-        elif part.text:
-            parts.append(Reasoning(part.text) if part.thought else Text(part.text))
-    said_by_model = [Message(Role.ASSISTANT, tuple(parts))] if parts else []
-    return [*said_by_model, *results]
-
-
-def _call(call: Any) -> ToolCall:
-    return ToolCall(call.id, call.name, _json(call.args or {}))
-
-
-def _result(response: Mapping[str, Any] | None) -> tuple[str, bool]:
-    """The text of a tool's response, and whether it is an error."""
-    match list((response or {}).items()):
-        case [("result", str() as text)]:
-            return text, False
-        case [("result", value)]:
-            return _json(value), False
-        case [("error", str() as text)]:
-            return text, True
-    return _json(response or {}), False
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str)
-
-
-def _decided(resumption: Resumption) -> Any:
-    """The message of the user that confirms calls."""
-    from google.genai import types
-
-    parts = [
-        types.Part(
-            function_response=types.FunctionResponse(
-                id=confirmation,
-                name=_CONFIRMATION,
-                response={"confirmed": bool(resumption.decisions.get(call_id))},
-            )
-        )
-        for call_id, confirmation in json.loads(resumption.state)["confirmations"].items()
-    ]
-    return types.Content(role="user", parts=parts)
-
-
-# The events of a run
 
 
 class _Reader:
@@ -321,7 +207,7 @@ class _Reader:
         from google.genai import types
 
         contents = [types.Content.model_validate(content) for content in asked["new"]]
-        self._messages = [message for content in contents for message in _messages(content)]
+        self._messages = [message for content in contents for message in messages_of(content)]
 
     def take(self, event: Any) -> list[AgentEvent]:
         content = event.content
@@ -344,7 +230,7 @@ class _Reader:
             events += _deltas(parts)
         self._streamed.discard(event.author)
         made = [call for call in event.get_function_calls() if not _is_internal(call)]
-        theirs = tuple(_call(call) for call in made if call.name in self._plugin.client_names)
+        theirs = tuple(call_of(call) for call in made if call.name in self._plugin.client_names)
         if theirs:
             self._handed = theirs
             self._awaited = {call.id for call in made} - {call.id for call in theirs}
@@ -356,7 +242,7 @@ class _Reader:
             if response.id not in awaited and not _is_internal(response):
                 events += self._responded(response)
         kept = [part for part in parts if not self._is_hidden(part, awaited)]
-        self._messages += _messages(content.model_copy(update={"parts": kept}))
+        self._messages += messages_of(content.model_copy(update={"parts": kept}))
         return events
 
     def _is_hidden(self, part: Any, awaited: set[str]) -> bool:
@@ -367,9 +253,9 @@ class _Reader:
         )
 
     def _called(self, call: Any, event: Any) -> list[AgentEvent]:
-        if call.name == _CONFIRMATION:
+        if call.name == CONFIRMATION:
             about = call.args["originalFunctionCall"]
-            asked = ToolCall(about["id"], about["name"], _json(about.get("args") or {}))
+            asked = ToolCall(about["id"], about["name"], json_of(about.get("args") or {}))
             self.confirmations[asked.id] = (call.id, asked)
             return []
         if _is_internal(call):
@@ -377,7 +263,7 @@ class _Reader:
                 f"The agent `{self._run.agent_id}` asks its user for {call.name}, which the "
                 "Gateway cannot pass on."
             )
-        found = _call(call)
+        found = call_of(call)
         if call.name in self._plugin.client_names:
             return []
         if self._plugin.may_ask(event.author, call.name):
@@ -394,7 +280,7 @@ class _Reader:
         call = self._waiting.pop(response.id, None)
         if call is not None:
             events.append(ToolStarted(call.id, call.name, call.arguments))
-        text, failed = _result(response.response)
+        text, failed = result_of(response.response)
         return [*events, ToolFinished(response.id, failed, text)]
 
     def asked(self, session: Any, *, is_ours: bool) -> ApprovalsAsked:
@@ -405,7 +291,7 @@ class _Reader:
             "confirmations": {call_id: asked for call_id, (asked, _) in self.confirmations.items()},
             "calls": [[call.id, call.name, call.arguments] for call in calls],
             "new": [
-                _contents([message], _names(self._messages)).model_dump(mode="json")
+                content_of([message], names_of(self._messages)).model_dump(mode="json")
                 for message in self._messages
             ],
             "events": [e.model_dump(mode="json", exclude_none=True) for e in events]

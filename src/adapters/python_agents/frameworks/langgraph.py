@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from functools import cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from ....domain.errors import AgentFailed
-from ....domain.messages import Image, Message, Part, Reasoning, Role, Text, ToolCall
+from ....domain.messages import Message, Role, Text, ToolCall
 from ....domain.models import ReasoningDelta, StopReason, TextDelta, Usage
 from ....domain.runs import (
     RUNNER_EVENTS,
@@ -30,6 +30,15 @@ from ..errors import TargetInvalid
 from ..recognition import type_names
 from ..runs import AgentEvent, AgentEvents, AgentRun, ApprovalsAsked, Resumption
 from .answers import counted, ending_with, handing_out, text_of
+from .langchain_messages import (
+    arguments_of,
+    calls_of,
+    from_message,
+    json_of,
+    messages_in,
+    text_of_message,
+    to_messages,
+)
 
 _GRAPH = "langgraph.pregel.main.Pregel"
 _BUILDER = "langgraph.graph.state.StateGraph"
@@ -224,7 +233,7 @@ def _input(graph: Any, run: AgentRun) -> object:
         from langgraph.types import Command
 
         return Command(resume=_answers(run.resumption))
-    messages = _to_messages(run)
+    messages = to_messages(run)
     if not _is_function(graph):
         return {"messages": messages}
     # Annotations may be text.
@@ -233,103 +242,6 @@ def _input(graph: Any, run: AgentRun) -> object:
         return run.text
     named = wanted.removeprefix("typing.").removeprefix("collections.abc.").removeprefix("<class '")
     return messages if named.startswith(("list", "List", "Sequence")) else {"messages": messages}
-
-
-# Messages of ours and of LangChain
-
-
-def _to_messages(run: AgentRun) -> list[Any]:
-    """The messages with ids of our own, by which new ones are told from them."""
-    from langchain_core.messages import SystemMessage
-
-    messages = [_to_message(message) for message in run.messages]
-    for number, message in enumerate(messages):
-        message.id = f"{run.run_id}:{number}"
-    if run.instructions:
-        # The same id each time: a checkpointer replaces it.
-        messages.insert(0, SystemMessage(run.instructions, id="opensoul:instructions"))
-    return messages
-
-
-def _to_message(message: Message) -> Any:
-    from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
-
-    match message.role:
-        case Role.SYSTEM:
-            return SystemMessage(message.text)
-        case Role.USER:
-            return HumanMessage(_content(message), name=message.name)
-        case Role.TOOL:
-            status = "error" if message.is_error else "success"
-            return ToolMessage(
-                _content(message), tool_call_id=message.tool_call_id or "", status=status
-            )
-        case Role.ASSISTANT:
-            calls, invalid = [], []
-            for part in message.parts:
-                if isinstance(part, ToolCall):
-                    arguments = _object(part.arguments)
-                    of = {"id": part.id, "name": part.name}
-                    if arguments is None:
-                        invalid.append({**of, "args": part.arguments, "error": None})
-                    else:
-                        calls.append({**of, "args": arguments})
-            return AIMessage(message.text, tool_calls=calls, invalid_tool_calls=invalid)
-
-
-def _content(message: Message) -> str | list[dict[str, str]]:
-    if not any(isinstance(part, Image) for part in message.parts):
-        return message.text
-    content = []
-    for part in message.parts:
-        if isinstance(part, Text):
-            content.append({"type": "text", "text": part.text})
-        elif isinstance(part, Image):
-            content.append({"type": "image", "base64": part.data, "mime_type": part.mime})
-    return content
-
-
-def _object(text: str) -> dict[str, Any] | None:
-    try:
-        value = json.loads(text or "{}")
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _from_message(message: Any) -> Message:
-    """A message of a model, or the result of a tool."""
-    parts: list[Part] = []
-    for block in message.content_blocks:
-        match block:
-            case {"type": "text", "text": str() as text} if text:
-                parts.append(Text(text))
-            case {"type": "reasoning", "reasoning": str() as text} if text:
-                parts.append(Reasoning(text))
-            case {"type": "image", "base64": str() as data, "mime_type": str() as mime}:
-                parts.append(Image(data, mime))
-    if message.type == "tool":
-        failed = message.status == "error"
-        return Message(Role.TOOL, tuple(parts), tool_call_id=message.tool_call_id, is_error=failed)
-    return Message(Role.ASSISTANT, (*parts, *_calls(message)))
-
-
-def _calls(message: Any) -> Iterator[ToolCall]:
-    for call in message.tool_calls:
-        yield ToolCall(call["id"] or "", call["name"], _json(call["args"]))
-    for call in message.invalid_tool_calls:
-        yield ToolCall(call["id"] or "", call["name"] or "", call["args"] or "")
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str)
-
-
-def _text(message: Any) -> str:
-    return "".join(part.text for part in _from_message(message).parts if isinstance(part, Text))
-
-
-# The stream of a graph
 
 
 class _Reader:
@@ -360,10 +272,10 @@ class _Reader:
 
     def resume(self, state: Any) -> None:
         """Go on from a state in which calls of tools have no results yet."""
-        messages = self._newest(_messages_in(state))
+        messages = self._newest(messages_in(state))
         known = self._done | {m.tool_call_id for m in messages if m.type == "tool"}
         for message in messages:
-            for call in _calls(message) if message.type == "ai" else ():
+            for call in calls_of(message) if message.type == "ai" else ():
                 if call.id not in known:
                     self._pending[call.id] = call
 
@@ -429,7 +341,7 @@ class _Reader:
                 continue
             for update in updates if isinstance(updates, list) else [updates]:
                 if not (is_root and self._returns_value):
-                    events += self._added(_messages_in(update), update, is_root=is_root)
+                    events += self._added(messages_in(update), update, is_root=is_root)
         return events
 
     def _added(self, messages: Iterable[Any], update: Any, *, is_root: bool) -> list[AgentEvent]:
@@ -445,7 +357,7 @@ class _Reader:
             if message.type == "ai":
                 if is_root:
                     events += self._released(message)
-                for call in _calls(message):
+                for call in calls_of(message):
                     known = call.id in self._done or call.id in self._open
                     if not (known or (is_output and call.id in answers)):
                         self._pending[call.id] = call
@@ -457,7 +369,7 @@ class _Reader:
         """What was held back of a message that turns out to be one to the user."""
         found = message.id if message.id in self._held else None
         if found is None:
-            said = _text(message)
+            said = text_of_message(message)
             texts = ((key, _text_of(events)) for key, (_, events) in self._held.items())
             found = next((key for key, text in texts if text and text == said), None)
         if found is None:
@@ -473,7 +385,7 @@ class _Reader:
         events = self._start(call_id)
         del self._open[call_id]
         self._done.add(call_id)
-        return [*events, ToolFinished(call_id, message.status == "error", _text(message))]
+        return [*events, ToolFinished(call_id, message.status == "error", text_of_message(message))]
 
     def _custom(self, data: Any) -> list[AgentEvent]:
         """What a node has written to its stream: events of ours, and the progress of a tool."""
@@ -495,9 +407,9 @@ class _Reader:
                 case {"action_requests": [*requests]}:
                     kind, asked = "actions", [self._requested(r, interrupt_id) for r in requests]
                 case {"type": "tool_approval", "tool_call_id": call_id, "name": name, "args": args}:
-                    kind, asked = "tool", [ToolCall(call_id, name, _json(args))]
+                    kind, asked = "tool", [ToolCall(call_id, name, json_of(args))]
                 case _:
-                    kind, asked = "other", [ToolCall(interrupt_id, "interrupt", _json(value))]
+                    kind, asked = "other", [ToolCall(interrupt_id, "interrupt", json_of(value))]
             calls += asked
             answers[interrupt_id] = [kind, [call.id for call in asked]]
         return tuple(calls), answers
@@ -505,11 +417,11 @@ class _Reader:
     def _requested(self, request: Mapping[str, Any], interrupt_id: str) -> ToolCall:
         """The call that is to be reviewed, which LangChain names without its id."""
         for call in self._pending.values():
-            if call.name == request["name"] and _object(call.arguments) == request["args"]:
+            if call.name == request["name"] and arguments_of(call.arguments) == request["args"]:
                 del self._pending[call.id]
                 return call
         call_id = f"{interrupt_id}:{len(self._pending)}"
-        return ToolCall(call_id, request["name"], _json(request["args"]))
+        return ToolCall(call_id, request["name"], json_of(request["args"]))
 
     def ending(self) -> list[AgentEvent]:
         """The last events. Raises AgentFailed where there is no answer."""
@@ -520,12 +432,12 @@ class _Reader:
         if self._returns_value:
             if isinstance(state, str):
                 output, state = state, None
-            events += self._added(_messages_in(state), state, is_root=True)
-        found = self._newest(_messages_in(state)) or list(self._new.values())
+            events += self._added(messages_in(state), state, is_root=True)
+        found = self._newest(messages_in(state)) or list(self._new.values())
         said = [m for m in found if not (m.type == "ai" and _is_output(m, found, output))]
-        hidden = {call.id for m in found if m not in said for call in _calls(m)}
+        hidden = {call.id for m in found if m not in said for call in calls_of(m)}
         said = [m for m in said if m.type == "ai" or m.tool_call_id not in hidden]
-        messages = [_from_message(message) for message in said]
+        messages = [from_message(message) for message in said]
         if output is not None:
             messages = ending_with(text_of(output), messages)
         theirs = {tool.name for tool in self._run.tools}
@@ -552,19 +464,6 @@ class _Reader:
         # Those that the run began with may be gone, replaced by a summary for instance.
         new = messages[given[-1] + 1 :] if given else [m for m in messages if m.id in self._new]
         return [m for m in new if m.type in ("ai", "tool")]
-
-
-def _messages_in(update: Any) -> list[Any]:
-    """The messages of a state, of an update, or of what an entrypoint returns."""
-    from langchain_core.messages import convert_to_messages
-
-    found = update.get("messages") if isinstance(update, Mapping) else update
-    found = getattr(found, "value", found)  # Overwrite.
-    if found is None or isinstance(found, str):
-        return []
-    found = found if isinstance(found, list | tuple) else [found]
-    plain = [m for m in found if isinstance(m, dict) or hasattr(m, "content")]
-    return list(convert_to_messages(plain))
 
 
 def _is_output(message: Any, all_messages: Sequence[Any], output: object) -> bool:
@@ -642,10 +541,11 @@ def _usage(message: Any, given: Sequence[Any]) -> Usage:
     reported = message.usage_metadata
     if not reported:
         texts = [Message(Role.USER, (Text(str(one.text)),)) for one in given]
-        return Usage(estimate_all(texts), estimate(_from_message(message)), estimated=True)
+        return Usage(estimate_all(texts), estimate(from_message(message)), estimated=True)
     return Usage(
         reported["input_tokens"],
         reported["output_tokens"],
         reasoning=reported.get("output_token_details", {}).get("reasoning") or 0,
         cached=reported.get("input_token_details", {}).get("cache_read") or 0,
+        cache_writes=reported.get("input_token_details", {}).get("cache_creation") or 0,
     )

@@ -219,7 +219,13 @@ def _usage(result: AgentRunResult[Any]) -> Usage:
     """That of all model calls since the run began, or went on."""
     usage = result.usage
     reasoning = usage.details.get("reasoning_tokens", 0)
-    return Usage(usage.input_tokens, usage.output_tokens, reasoning, usage.cache_read_tokens)
+    return Usage(
+        usage.input_tokens,
+        usage.output_tokens,
+        reasoning,
+        usage.cache_read_tokens,
+        cache_writes=usage.cache_write_tokens,
+    )
 
 
 def _decided(run: AgentRun) -> Any:

@@ -38,8 +38,12 @@ class MemoryDeviceBook:
     async def load(self) -> DeviceState:
         return self.state
 
-    async def save(self, state: DeviceState) -> None:
+    async def newer(self) -> DeviceState | None:
+        return None
+
+    async def save(self, state: DeviceState) -> bool:
         self.state = state
+        return True
 
 
 class DeviceFile:
@@ -51,13 +55,18 @@ class DeviceFile:
     async def load(self) -> DeviceState:
         return await asyncio.to_thread(self._load)
 
-    async def save(self, state: DeviceState) -> None:
+    async def newer(self) -> DeviceState | None:
+        """The state directory belongs to one process."""
+        return None
+
+    async def save(self, state: DeviceState) -> bool:
         text = _shape().dump_json(_File(1, state), indent=2)
         try:
             await asyncio.to_thread(self._replace, text + b"\n")
         except OSError as error:
             reason = error.strerror or type(error).__name__
             raise StoreFailed(f"{self._path} cannot be written: {reason}") from error
+        return True
 
     def _load(self) -> DeviceState:
         try:

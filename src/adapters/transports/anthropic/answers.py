@@ -5,6 +5,7 @@ https://platform.claude.com/docs/en/build-with-claude/streaming
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +37,7 @@ from ..http import Problem
 from ..http.json_text import dumps, loads
 from ..openai.common import Extras
 
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _STOP_REASONS = {
     StopReason.STOP: "end_turn",
     StopReason.LENGTH: "max_tokens",
@@ -228,7 +230,10 @@ class Frames:
         self._close(frames)
         self._begin(_tool_use(call), frames)
         index = self._blocks - 1
-        delta = {"type": "input_json_delta", "partial_json": call.arguments}
+        arguments = call.arguments
+        if _SURROGATE.search(arguments):  # Anthropic's library for Python cannot read a half.
+            arguments = dumps(_input(call)).decode()
+        delta = {"type": "input_json_delta", "partial_json": arguments}
         frames.append(_event("content_block_delta", index=index, delta=delta))
         frames.append(_event("content_block_stop", index=index))
 

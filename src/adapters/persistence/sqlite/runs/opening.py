@@ -12,8 +12,7 @@ from pathlib import Path
 
 from .....domain.errors import StoreFailed
 from .....domain.ports import Clock
-from ...common import Undecodable
-from ..damage import DamageLog
+from ...common import DamageLog, Undecodable
 from ..files import DatabaseFiles
 from ..integrity import StoreDamaged, is_damage
 from ..schema import open_database

@@ -17,6 +17,8 @@ from .....domain.sessions import SessionKey
 from ...common import (
     MOST_AT_ONCE,
     MOST_BYTES_AT_ONCE,
+    Cells,
+    DamageLog,
     Numbered,
     Stamp,
     Undecodable,
@@ -25,7 +27,6 @@ from ...common import (
     decode_spec,
 )
 from ..columns import column, snapshot
-from ..damage import Cells, DamageLog
 from .schema import key_of, keys_of, seq_of
 
 _COLUMNS = """

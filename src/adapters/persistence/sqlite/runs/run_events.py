@@ -25,6 +25,7 @@ from .....domain.runs import (
 from ...common import (
     BOUNDS,
     Bounds,
+    DamageLog,
     ExpiryClock,
     HeldEvents,
     LiveRuns,
@@ -34,7 +35,6 @@ from ...common import (
     wake,
 )
 from ...queue import KeptSpec
-from ..damage import DamageLog
 from ..files import DatabaseFiles
 from ..integrity import check_all
 from ..readers import Readers

@@ -8,9 +8,8 @@ from functools import partial
 from typing import Any
 
 from .....domain.tools import Approval, Decision, StandingApproval, standing_of
-from ...common import Undecodable, decode_approval, encode_approval
-from ..columns import column, text
-from ..damage import DamageLog
+from ...common import DamageLog, Undecodable, decode_approval, encode_approval, text
+from ..columns import column
 from .store import SqliteStore
 
 _COLUMNS = "id, run_id, created_at, expires_at, body, decision, decided_by, decided_at"

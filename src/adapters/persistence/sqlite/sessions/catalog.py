@@ -9,9 +9,8 @@ import sqlite3
 from functools import partial
 
 from .....domain.sessions import SessionInfo, SessionKey, SessionPage, SessionQuery
-from ...common import found
+from ...common import Cells, DamageLog, found
 from ..columns import bounded, column, snapshot
-from ..damage import Cells, DamageLog
 
 _CURRENT_ID = "(SELECT max(id) FROM transcripts AS other WHERE other.session = sessions.id)"
 _INFO = f"""

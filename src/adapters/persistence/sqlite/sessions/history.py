@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from .....domain.messages import Message
-from .....domain.models import StopReason, Usage
+from .....domain.models import Usage
 from .....domain.ports import Turn
 from .....domain.sessions import KeptMessage, KeptTranscript, SessionKey, Span
-from ...common import Undecodable, decode
-from ..columns import bounded, column, snapshot, text
-from ..damage import Cells, DamageLog
+from ...common import Cells, DamageLog, Undecodable, decode, decode_stop, text
+from ..columns import bounded, column, snapshot
 from .catalog import key_of
 from .transcripts import MOST, find_current, find_named
 
@@ -104,7 +103,7 @@ def find_turn(connection: sqlite3.Connection, run_id: str) -> Turn | None:
         model=text(model),
         usage=_usage(*usage),
         one_off=bool(one_off),
-        stop=_stop(stop),
+        stop=decode_stop(stop),
     )
 
 
@@ -113,11 +112,6 @@ def _usage(
 ) -> Usage | None:
     """All are NULL where the provider reported none."""
     return None if input_ is None else Usage(input_, output, reasoning, cached, bool(estimated))
-
-
-def _stop(stored: object) -> StopReason | None:
-    """A later version may have reasons that this one does not."""
-    return next((reason for reason in StopReason if reason == stored), None)
 
 
 def read_messages(

@@ -16,8 +16,8 @@ from .....domain.errors import LeaseLost
 from .....domain.models import Usage
 from .....domain.ports import Turn
 from .....domain.sessions import estimate
-from ...common import MAX_INTEGER, encode
-from ..columns import column, text
+from ...common import MAX_INTEGER, encode, text
+from ..columns import column
 from ..rows import AT_ONCE, insert_rows
 from .transcripts import IS_COUNTED, MESSAGES, TURNS, begin_copy, find_current, find_named
 

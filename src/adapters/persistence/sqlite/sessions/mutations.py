@@ -10,9 +10,8 @@ import sqlite3
 from collections.abc import Mapping
 
 from .....domain.sessions import SessionInfo, SessionKey
-from ...common import encode_settings
-from ..columns import column, text
-from ..damage import Cells, DamageLog
+from ...common import Cells, DamageLog, encode_settings, text
+from ..columns import column
 from .catalog import find_session
 from .open_turns import delete_open_turns, move_open_turns
 from .transcripts import Current, begin, begin_copy, begin_session, find_current

@@ -15,15 +15,16 @@ from .....domain.ports import OpenTurn
 from .....domain.runs import Step
 from .....domain.sessions import SessionKey
 from ...common import (
+    DamageLog,
     Undecodable,
     decode_open_turn,
     decode_step,
     encode_open_turn,
     encode_step,
     ended_turn,
+    text,
 )
-from ..columns import column, text
-from ..damage import DamageLog
+from ..columns import column
 from .insert_turns import append_turns
 from .transcripts import find_current
 

@@ -8,8 +8,8 @@ from functools import partial
 
 from .....domain.responses import Conversation, ItemPage, ItemQuery, Json, StoredResponse
 from .....domain.sessions import SessionKey
-from ...common import decode_json, decode_response, encode_json, encode_response
-from ..columns import bounded, column, text
+from ...common import decode_json, decode_response, encode_json, encode_response, text
+from ..columns import bounded, column
 from .store import SqliteStore
 
 _PUT = """

@@ -27,8 +27,7 @@ from .....domain.sessions import (
     Summary,
     UsageQuery,
 )
-from ...common import ExpiryClock, Undecodable, is_short, try_to_write
-from ..damage import DamageLog
+from ...common import DamageLog, ExpiryClock, Undecodable, is_short, try_to_write
 from ..files import DatabaseFiles, FileLost
 from ..integrity import is_damage
 from ..readers import Readers

@@ -10,9 +10,8 @@ import sqlite3
 
 from .....domain.errors import LeaseLost
 from .....domain.sessions import SessionKey, Summary
-from ...common import MAX_INTEGER, Undecodable
-from ..columns import column, text
-from ..damage import Cells
+from ...common import MAX_INTEGER, Cells, Undecodable, text
+from ..columns import column
 from .transcripts import Place, find_current
 
 _NEWEST = """

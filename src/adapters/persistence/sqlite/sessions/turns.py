@@ -9,8 +9,8 @@ from contextlib import closing
 from .....domain.messages import Message, Role
 from .....domain.ports import StoredSession, Transcript
 from .....domain.sessions import SessionKey, estimate_sent, fitting
-from ..columns import snapshot, text
-from ..damage import Cells, DamageLog
+from ...common import Cells, DamageLog, text
+from ..columns import snapshot
 from .summaries import newest_summary
 from .transcripts import find_current
 

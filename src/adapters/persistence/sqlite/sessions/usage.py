@@ -6,8 +6,8 @@ import sqlite3
 from bisect import bisect_right
 
 from .....domain.sessions import PeriodUsage, UsageQuery
+from ...common import Cells, DamageLog
 from ..columns import column
-from ..damage import Cells, DamageLog
 
 # `total` where `sum` would refuse what absurd counts of a provider add up to.
 _USAGE = """

@@ -189,6 +189,7 @@ class InputReader:
 
     def _item(self, value: object, path: str) -> None:
         fields = an_object(value, path)
+        optional_string(fields, "id", path)
         kind = fields.get("type")
         if kind is None:
             kind = "message" if "role" in fields else "item_reference" if "id" in fields else kind

@@ -23,8 +23,7 @@ from .....domain.byte_budget import NO_CHARGE
 from .....domain.concurrency import drop_tracebacks
 from .....domain.errors import GatewayError, InvalidRequest, ModelFailed, Unsupported
 from .....domain.responses import StoredResponse
-from .....domain.runs import After
-from .....domain.services import Gateway, after
+from .....domain.services import Gateway
 from .....domain.settings import AuthMode
 from ...answering import BegunRun
 from ...control.protocol import Wire, wire_of
@@ -53,6 +52,8 @@ _LONGEST = 3_600.0
 _CREATE = "response.create"
 _DATA = b"data: "
 _DONE = b"data: [DONE]"
+_MOST_LAYERS = 64 * 1024
+"""Bytes of the layers of the newest response; one with more is only found where it is stored."""
 _RESTART, _TOO_SLOW, _NO_LONGER_VALID, _FAILED = 1012, 1008, 4001, 1011
 _REACHED = (
     "Responses websocket connection limit reached (60 minutes). Create a new websocket connection "
@@ -67,7 +68,7 @@ class Begins(Protocol):
         self,
         context: RequestContext,
         asked: ResponsesRequest,
-        local: Mapping[str, After | None] | None = None,
+        local: Mapping[str, StoredResponse] | None = None,
     ) -> tuple[BegunRun, StoredResponse]: ...
 
     def frames(self, response: StoredResponse) -> Frames: ...
@@ -153,7 +154,7 @@ class _Connection:
         self._wire = wire
         self._headers = {k: v for k, v in upgrade.headers.items() if k != b"idempotency-key"}
         self._closing: asyncio.Future[_Closing] = asyncio.get_running_loop().create_future()
-        self._local: dict[str, After | None] = {}
+        self._local: dict[str, StoredResponse] = {}
         """The newest response, which need not be stored to be followed on this connection."""
 
     def close(self, code: int, reason: str) -> None:
@@ -259,7 +260,10 @@ class _Connection:
                 raise
             await self._send(context, feed.failure(problem))
             return
-        self._local = {response.id: after(response)}
+        if len(dumps(response.body.get("layers"))) > _MOST_LAYERS:
+            self._local = {}
+        else:
+            self._local = {response.id: replace(response, input=())}
 
     async def _refuse(self, context: RequestContext, problem: Problem) -> None:
         context.reported(problem)

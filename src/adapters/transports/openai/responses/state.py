@@ -29,6 +29,7 @@ from .....domain.services import (
     conversation_locked,
     run_id_of_key,
 )
+from .....domain.services import after as after_response
 from .....domain.sessions import Conversation, is_temporary
 from ...answering import (
     Answer,
@@ -42,7 +43,7 @@ from ...http.context import RequestContext
 from ...http.errors import problem_of
 from ..common import Extras
 from .frames import Frames
-from .items import kept_items, key_of_item
+from .items import kept_items, key_of_item, layers_in, refuse_repeated
 from .objects import (
     Head,
     answer_items,
@@ -73,6 +74,8 @@ class Prepared:
     after: After | None = None
     conversation: str = ""
     resolved: Mapping[str, object] | None = None
+    layers: Sequence[Json] = ()
+    """Messages of `system` and `developer` before it, which are no part of a session."""
 
     def run_request(self, run_request: RunRequest) -> RunRequest:
         """`run_request`, which goes on from there."""
@@ -114,7 +117,7 @@ class ResponseState:
         self,
         context: RequestContext,
         asked: ResponsesRequest,
-        local: Mapping[str, After | None] | None = None,
+        local: Mapping[str, StoredResponse] | None = None,
     ) -> AsyncIterator[Prepared]:
         """The request with what it goes on from; within this context nothing else goes on with its
         conversation. `local`: responses of this connection that are not stored. Raises
@@ -141,23 +144,25 @@ class ResponseState:
                 yield await self._in_conversation(context, asked, asked.conversation)
             return
         after = await self._after(context, asked, local or {})
-        if not asked.references:
+        layers = await self._layers(context, asked, local or {})
+        if not asked.references and not layers:
             yield Prepared(asked, after)
             return
         resolved = await self._resolved(context, asked.references)
-        yield Prepared(await _read_again(asked, (), resolved), after, resolved=resolved)
+        again = await _read_again(asked, layers, resolved)
+        yield Prepared(again, after, resolved=resolved, layers=layers)
 
     async def _after(
         self,
         context: RequestContext,
         asked: ResponsesRequest,
-        local: Mapping[str, After | None],
+        local: Mapping[str, StoredResponse],
     ) -> After | None:
         previous = asked.previous_response_id
         if previous is None:
             return None
         if previous in local:
-            return local[previous]
+            return after_response(local[previous])
         after = await self.responses.after(context.principal, previous)
         named = _named_session(context, asked)
         if named is not None and after is not None:
@@ -169,6 +174,25 @@ class ResponseState:
                     param="previous_response_id",
                 )
         return after
+
+    async def _layers(
+        self,
+        context: RequestContext,
+        asked: ResponsesRequest,
+        local: Mapping[str, StoredResponse],
+    ) -> Sequence[Json]:
+        """The layers up to the response before, without those that the request repeats."""
+        previous = asked.previous_response_id
+        if previous is None:
+            return ()
+        response = local.get(previous)
+        if response is None:
+            response = await self.responses.find(context.principal, previous)
+        before = response.body.get("layers")
+        if not isinstance(before, list):
+            return ()
+        repeated = [layer["content"] for layer in layers_in(kept_items(asked.items, ""))]
+        return [layer for layer in before if layer["content"] not in repeated]
 
     async def _in_conversation(
         self, context: RequestContext, asked: ResponsesRequest, conversation_id: str
@@ -189,6 +213,7 @@ class ResponseState:
             own = {item["id"] for item in again.input}
             before = tuple(takewhile(lambda item: item["id"] not in own, before))
         resolved: dict[str, object] = {str(item["id"]): item for item in before}
+        refuse_repeated(asked.items, resolved.keys())
         unknown = {one: path for one, path in asked.references.items() if one not in resolved}
         if unknown:
             resolved |= await self._resolved(context, unknown)
@@ -222,6 +247,22 @@ class ResponseState:
         own = f"{run.source}:{run.id}"
         # Of a conversation that its client does not keep nothing is stored.
         stores = asked.store and not is_temporary(run.session_key)
+        items = kept_items(asked.items, key, prepared.resolved)
+        echo: object = {**prepared.echo, "store": stores}
+        if before == run.id:  # It decides on a call of that response, and gets its answer.
+            try:
+                echo = (await self.responses.find(context.principal, response_id(before))).body[
+                    "echo"
+                ]
+            except UnknownResponse:
+                echo = {**prepared.echo, "store": stores, "previous_response_id": None}
+        body: dict[str, object] = {
+            "echo": echo,
+            "reasoning": extras.reasoning,
+            "tools": extras.tools,
+        }
+        if layers := [*prepared.layers, *layers_in(items)]:
+            body["layers"] = layers
         response = StoredResponse(
             id=response_id(run.id),
             run_id=run.id,
@@ -229,12 +270,8 @@ class ResponseState:
             agent_id=run.agent_id,
             session_key=run.session_key,
             created_at=run.accepted_at,
-            body={
-                "echo": {**prepared.echo, "store": stores},
-                "reasoning": extras.reasoning,
-                "tools": extras.tools,
-            },
-            input=kept_items(asked.items, key, prepared.resolved),
+            body=body,
+            input=items,
             turn_of=before if is_command else run.id,
             one_off=run.session_key.rest.endswith(own) if after is None else after.one_off,
             background=asked.background,

@@ -11,7 +11,7 @@ from .....domain.errors import InvalidRequest, ModelFailed
 from .....domain.messages import Message
 from .....domain.ports import WebClient
 from .....domain.responses import StoredResponse
-from .....domain.runs import After, answer_format
+from .....domain.runs import answer_format
 from .....domain.services import Approvals, Gateway, Responses
 from ...answering import BegunRun, begin_run, collect, ignored_names, streamed, waits_for_approval
 from ...http.bodies import read_object
@@ -106,7 +106,7 @@ class _Endpoint:
         self,
         context: RequestContext,
         asked: ResponsesRequest,
-        local: Mapping[str, After | None] | None = None,
+        local: Mapping[str, StoredResponse] | None = None,
     ) -> tuple[BegunRun, StoredResponse]:
         """The run of a request, and its response, which is stored unless the client asked not to.
         `local`: as in `ResponseState.prepared`."""

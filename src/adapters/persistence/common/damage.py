@@ -1,7 +1,8 @@
 """Reads rows with damaged cells as far as possible.
 
 One damaged cell must not hide the rest of its row or the list that contains the row. A damaged cell
-is easily made, since SQLite accepts any value in any column, for example from the sqlite3 shell.
+is easily made in SQLite, which accepts any value in any column, for example from the sqlite3 shell;
+a cell of any database may be one of a newer version.
 """
 
 from __future__ import annotations
@@ -14,8 +15,7 @@ from typing import TypeVar
 
 from ....domain.messages import Message, Role, text_message
 from ....domain.sessions import SessionSettingsMap
-from ..common import MAX_INTEGER, Undecodable, decode, readable_settings
-from .columns import text
+from .codec import MAX_INTEGER, Undecodable, decode, readable_settings, text
 
 E = TypeVar("E", bound=Enum)
 

@@ -1,0 +1,12 @@
+"""PostgreSQL: sessions, runs and what else processes on several machines share.
+
+Nothing outside imports this package before the configuration asks for PostgreSQL: the driver is an
+optional dependency.
+"""
+
+from .database import Database
+from .devices import PostgresDevices
+from .keys import PostgresKeys
+from .limits import PostgresLimits
+
+__all__ = ["Database", "PostgresDevices", "PostgresKeys", "PostgresLimits"]

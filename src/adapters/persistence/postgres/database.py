@@ -1,0 +1,255 @@
+"""Connections to the PostgreSQL database of a Gateway: one pool for all stores of a process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from psycopg import AsyncConnection, Error, OperationalError, ProgrammingError
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from ....domain.errors import LeaseLost, StoreFailed
+from ..common import FailureLog, Undecodable
+from .migrations import migrate
+
+T = TypeVar("T")
+
+Connection = AsyncConnection[tuple[Any, ...]]
+Values = Sequence[object] | Mapping[str, object]
+
+_SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+
+LATER_ATTEMPT = "OS001"
+TURN_STORED = "OS002"
+"""The SQLSTATE codes that the functions of the schema raise."""
+_LOST = {
+    LATER_ATTEMPT: "A later attempt of the run has stored a step.",
+    TURN_STORED: "The turn of the run is stored already.",
+}
+_OPTIONS: Mapping[str, object] = {
+    "application_name": "opensoul",
+    "client_encoding": "utf8",
+    "connect_timeout": 5,
+    "keepalives": 1,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+"""Connection parameters, unless the address has them."""
+_START_PATIENCE = 30.0
+"""Seconds for the first connections of the pool, after one could be made."""
+
+
+class Database:
+    """A pool of connections. Its methods raise StoreFailed, and LeaseLost where a function of the
+    schema refuses a write.
+
+    `url` is any address that libpq reads: `postgresql://...` or `host=... dbname=...`, Unix sockets
+    included. `patience`: seconds that a call waits for a connection. `behind_pooler`: the address
+    is that of a pooler in transaction mode, such as PgBouncer, so statements are not prepared.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        connections: tuple[int, int] = (4, 10),
+        patience: float = 5.0,
+        behind_pooler: bool = False,
+    ) -> None:
+        self.url = connection_string(url)
+        self._connections = connections
+        self._patience = patience
+        self._prepare_after = None if behind_pooler else 1
+        self._pool: AsyncConnectionPool[Connection] | None = None
+        self._users = 0
+        self._opening = asyncio.Lock()
+        self._in_use = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._failures = FailureLog("the database cannot be used")
+
+    async def open(self) -> None:
+        """Connect and migrate the schema. Each call is for one `close`; the stores of a process
+        share the pool."""
+        async with self._opening:
+            if self._pool is None:
+                self._pool = await self._opened()
+            self._users += 1
+
+    async def close(self) -> None:
+        """Let go; the last user waits for the calls in progress and closes the connections."""
+        async with self._opening:
+            self._users = max(0, self._users - 1)
+            if self._users or self._pool is None:
+                return
+            await self._idle.wait()
+            pool, self._pool = self._pool, None
+            await pool.close()
+
+    async def run(self, work: Callable[[Connection], Awaitable[T]], *, repeat: bool = False) -> T:
+        """The result of `work` with a connection in autocommit mode. `repeat`: work that may be
+        done twice is done again where the connection breaks."""
+        return await self._call(work, lambda: repeat)
+
+    async def change(
+        self, work: Callable[[Connection], Awaitable[T]], *, repeat: bool = False
+    ) -> T:
+        """The same in a transaction, which is committed when this returns. Where the connection
+        breaks before the commit, nothing was done, so the work is done again in any case."""
+        committing = False
+
+        async def in_transaction(connection: Connection) -> T:
+            nonlocal committing
+            async with connection.transaction():
+                result = await work(connection)
+                committing = True
+            return result
+
+        return await self._call(in_transaction, lambda: repeat or not committing)
+
+    async def change_row(self, query: str, values: Values = ()) -> tuple[Any, ...] | None:
+        """The first row of a statement that is not to be done twice."""
+
+        async def fetch(connection: Connection) -> tuple[Any, ...] | None:
+            return await fetch_one(connection, query, values)
+
+        return await self.change(fetch)
+
+    async def snapshot(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """The result of `work`, which only reads: all its statements see the same state."""
+
+        async def in_snapshot(connection: Connection) -> T:
+            async with connection.transaction():
+                await connection.execute(_SNAPSHOT)
+                return await work(connection)
+
+        return await self.run(in_snapshot, repeat=True)
+
+    async def rows(
+        self, query: str, values: Values = (), *, repeat: bool = True
+    ) -> list[tuple[Any, ...]]:
+        """The rows of one statement, in one trip. `repeat`: as in `run`."""
+
+        async def fetch(connection: Connection) -> list[tuple[Any, ...]]:
+            return await fetch_all(connection, query, values)
+
+        return await self.run(fetch, repeat=repeat)
+
+    async def row(
+        self, query: str, values: Values = (), *, repeat: bool = True
+    ) -> tuple[Any, ...] | None:
+        """The first row of one statement, if any."""
+        rows = await self.rows(query, values, repeat=repeat)
+        return rows[0] if rows else None
+
+    async def execute(self, query: str, values: Values = (), *, repeat: bool = True) -> int:
+        """How many rows one statement without a result has changed, in one trip."""
+
+        async def execute(connection: Connection) -> int:
+            return (await connection.execute(query, values)).rowcount
+
+        return await self.run(execute, repeat=repeat)
+
+    async def _call(
+        self, work: Callable[[Connection], Awaitable[T]], may_repeat: Callable[[], bool]
+    ) -> T:
+        if self._pool is None:
+            raise StoreFailed("The database is not open.")
+        self._in_use += 1
+        self._idle.clear()
+        try:
+            return await self._attempt(self._pool, work, may_repeat)
+        except (Error, OSError) as error:
+            raise self._failed(error) from error
+        except Undecodable as error:
+            raise StoreFailed(f"The database has a row that cannot be read: {error}.") from error
+        finally:
+            self._in_use -= 1
+            if not self._in_use:
+                self._idle.set()
+
+    async def _opened(self) -> AsyncConnectionPool[Connection]:
+        smallest, largest = self._connections
+        pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
+            self.url,
+            min_size=smallest,
+            max_size=largest,
+            timeout=self._patience,
+            # Then the next call tries anew: the pauses between the pool's own attempts grow.
+            reconnect_timeout=self._patience,
+            kwargs={"autocommit": True, "prepare_threshold": self._prepare_after},
+            open=False,
+        )
+        try:
+            # By itself: a pool would retry, and say only that no connection came in time.
+            async with await AsyncConnection.connect(self.url, autocommit=True) as connection:
+                await migrate(connection)
+            await pool.open(wait=True, timeout=_START_PATIENCE)
+        except (Error, OSError) as error:
+            await pool.close()
+            raise StoreFailed(f"The database cannot be opened: {_reason(error)}") from error
+        return pool
+
+    async def _attempt(
+        self,
+        pool: AsyncConnectionPool[Connection],
+        work: Callable[[Connection], Awaitable[T]],
+        may_repeat: Callable[[], bool],
+    ) -> T:
+        # After the server was restarted, every connection of the pool may be broken.
+        tries = self._connections[1] + 1
+        while True:
+            tries -= 1
+            async with pool.connection() as connection:
+                try:
+                    result = await work(connection)
+                except OperationalError:
+                    if not (tries and connection.broken and may_repeat()):
+                        raise
+                else:
+                    self._failures.succeeded()
+                    return result
+
+    def _failed(self, error: Exception) -> StoreFailed | LeaseLost:
+        if isinstance(error, Error) and error.sqlstate in _LOST:
+            return LeaseLost(_LOST[error.sqlstate])
+        self._failures.failed(error)
+        if isinstance(error, PoolTimeout):
+            waited = f"no connection was to be had within {self._patience:g} s"
+            return StoreFailed(f"The database does not answer: {waited}.", retry_after=5.0)
+        return StoreFailed(f"The database cannot be used: {_reason(error)}")
+
+
+async def fetch_all(
+    connection: Connection, query: str, values: Values = ()
+) -> list[tuple[Any, ...]]:
+    """All rows, in the binary format: bytea is twice as long in the text format."""
+    cursor = await connection.execute(query, values, binary=True)
+    return await cursor.fetchall()
+
+
+async def fetch_one(
+    connection: Connection, query: str, values: Values = ()
+) -> tuple[Any, ...] | None:
+    rows = await fetch_all(connection, query, values)
+    return rows[0] if rows else None
+
+
+def connection_string(url: str) -> str:
+    """The address with our defaults. Raises StoreFailed without the address, which may have a
+    password."""
+    try:
+        given = conninfo_to_dict(url)
+    except ProgrammingError as error:
+        problem = "The address of the database cannot be read; it has to be one of libpq, such as"
+        raise StoreFailed(f"{problem} postgresql://user@host/name.") from error
+    return make_conninfo(**{**_OPTIONS, **given})  # type: ignore[arg-type]  # values are plain
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if text.endswith(".") else f"{text}."
