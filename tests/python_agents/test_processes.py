@@ -331,3 +331,21 @@ async def test_what_a_process_prints_before_it_dies_is_logged(
 
     printed = [record for record in caplog.messages if record.startswith("an agent printed: line")]
     assert 0 < len(printed) < 50_000
+
+
+async def test_a_client_that_reads_keeps_up_with_a_process_that_yields_at_full_speed(
+    write: Write, tmp_path: Path
+) -> None:
+    floods = """
+        async def agent(run):
+            for number in range(100_000):
+                yield "y"
+    """
+    content = configured({"target": f"{write(floods)}:agent", **PROCESS})
+
+    async with serving(tmp_path, content) as served, served.ask(stream=True) as response:
+        end = b""
+        async for chunk in response.content.iter_any():
+            end = (end + chunk)[-200:]
+
+    assert end.endswith(b"data: [DONE]\n\n")

@@ -357,6 +357,8 @@ async def _read(worker: Worker, run: AgentRun) -> AsyncGenerator[list[AgentEvent
             yield events
             if ends:
                 return
+            if not queue.empty():  # What is there already does not suspend this task.
+                await asyncio.sleep(0)
     except BrokenFrame as error:
         worker.kill(f"it sent {error}")
         raise AgentFailed(
