@@ -338,7 +338,7 @@ async def test_a_client_that_reads_keeps_up_with_a_process_that_yields_at_full_s
 ) -> None:
     floods = """
         async def agent(run):
-            for number in range(100_000):
+            for number in range(300_000):
                 yield "y"
     """
     content = configured({"target": f"{write(floods)}:agent", **PROCESS})
