@@ -446,3 +446,58 @@ async def test_a_function_that_raises_stop_iteration_fails(write: Write, tmp_pat
     ):
         assert response.status == 502
         assert "UserCodeExited" in (await response.json())["error"]["message"]
+
+
+WRONG = """
+    import opensoul.api as api
+    class Silent(Exception):
+        def __getattr__(self, name):
+            if name == "status_code":
+                raise RuntimeError("no attributes")
+            raise AttributeError(name)
+    def agent(run):
+        if run.text == "silent":
+            raise Silent
+        if run.text == "answer":
+            yield api.Answered(("x",), api.StopReason.STOP, api.Usage(1, 1), "m")
+        if run.text == "ok":
+            yield run.text
+        else:
+            yield eval(run.text, {"api": api})
+"""
+
+
+@pytest.mark.parametrize("isolation", ["thread", "process", "inline"])
+async def test_events_with_wrong_fields_fail_their_run_alone(
+    isolation: str, write: Write, tmp_path: Path
+) -> None:
+    content = configured({"target": f"{write(WRONG)}:agent", "isolation": isolation})
+    wrong = [
+        "api.TextDelta(5)",
+        "api.ToolStarted(1, None, {})",
+        "api.Usage(input='many', output=None)",
+        "api.Usage(input=-5, output=0)",
+        "api.Usage(input=0, output=10**30)",
+        "api.Waiting('for ever')",
+        "api.StepDone(1)",
+        "silent",
+        "answer",
+    ]
+
+    async with serving(tmp_path, content) as served:
+        for text in wrong:
+            async with served.ask(messages=[{"role": "user", "content": text}]) as response:
+                answer = await response.json()
+            assert (response.status, answer["error"]["code"]) == (502, "agent_failed"), text
+        assert await served.text(messages=[{"role": "user", "content": "ok"}]) == "ok"
+
+
+async def test_halves_of_surrogate_pairs_cross_over_from_a_process(
+    write: Write, tmp_path: Path
+) -> None:
+    content = configured({"target": f"{write(WRONG)}:agent", "isolation": "process"})
+
+    async with serving(tmp_path, content) as served:
+        text = await served.text(messages=[{"role": "user", "content": r"'a\ud800b'"}])
+
+    assert text == "a\ud800b"

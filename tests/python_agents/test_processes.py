@@ -13,6 +13,13 @@ from typing import Any
 import pytest
 
 from opensoul.adapters.python_agents import Status
+from opensoul.adapters.python_agents.processes import ProcessHost, Worker
+from opensoul.adapters.python_agents.runs import AgentRun, ApprovalsAsked
+from opensoul.adapters.python_agents.wire import load_events
+from opensoul.domain.access import Principal
+from opensoul.domain.agents import PythonTarget
+from opensoul.domain.models import TextDelta
+from opensoul.domain.runs import Answered
 from tests.app.serving import Served, serving
 from tests.python_agents.conftest import Write, configured
 from tests.python_agents.test_functions import (
@@ -220,3 +227,125 @@ async def test_the_process_ends_with_the_gateway(write: Write, tmp_path: Path) -
         pid = int((await served.text()).split()[0])
 
     assert not is_alive(pid)
+
+
+def run_of(text: str) -> AgentRun:
+    return AgentRun(
+        text, (), (), "agent:main:main", "main", "r", Principal("ada", frozenset(), "token")
+    )
+
+
+async def test_a_run_that_is_cancelled_before_it_begins_does_not_end_its_process(
+    write: Write, tmp_path: Path
+) -> None:
+    worker = await Worker.start(PythonTarget(f"{write(AGENT)}:agent", str(tmp_path)), {})
+    await worker.loaded
+    number, queue = worker.begin(run_of("end"))
+    frame = await queue.get()
+    assert frame is not None
+    (first, *_) = load_events(frame["events"])
+    assert isinstance(first, TextDelta)
+    worker.finished(number)
+
+    os.kill(int(first.text), signal.SIGSTOP)
+    number, queue = worker.begin(run_of("wait"))
+    cancelled = asyncio.create_task(worker.cancel(number, queue))
+    await asyncio.sleep(0)  # The frames of both are sent.
+    os.kill(int(first.text), signal.SIGCONT)
+    await cancelled
+
+    assert worker.is_usable
+    await worker.close()
+
+
+async def test_frames_of_an_attempt_that_has_ended_are_not_those_of_the_next(
+    write: Write, tmp_path: Path
+) -> None:
+    asks = """
+        import asyncio
+        from opensoul.adapters.python_agents.runs import ApprovalsAsked
+        from opensoul.api import ToolCall
+        async def agent(run):
+            if run.text == "again":
+                yield "done"
+                return
+            try:
+                yield ApprovalsAsked((ToolCall("c", "look", "{}"),), "state")
+            finally:
+                await asyncio.sleep(0.2)
+    """
+    host = ProcessHost(PythonTarget(f"{write(asks)}:agent", str(tmp_path)))
+    await host.load()
+
+    first = [event async for batch in host.stream(run_of("first")) for event in batch]
+    second = [event async for batch in host.stream(run_of("again")) for event in batch]
+    await host.close()
+
+    assert isinstance(first[-1], ApprovalsAsked)
+    assert isinstance(second[-1], Answered)
+
+
+async def test_children_of_a_killed_process_neither_hide_its_death_nor_outlive_it(
+    write: Write, tmp_path: Path
+) -> None:
+    forks = """
+        import asyncio
+        import os
+        import time
+        async def agent(run):
+            child = os.fork()
+            if not child:
+                time.sleep(3600)
+                os._exit(0)
+            yield f"{child}"
+            os.kill(os.getpid(), 9)
+            await asyncio.Event().wait()
+    """
+    content = configured({"target": f"{write(forks)}:agent", **PROCESS})
+
+    async with serving(tmp_path, content) as served:
+        async with served.ask(stream=True) as response:
+            child = await pid_of(response)
+            end = await rest_of(response)
+        gone = await asyncio.to_thread(dies, child)
+
+    assert "died: signal SIGKILL" in end
+    assert gone
+
+
+async def test_what_a_process_prints_before_it_dies_is_logged(
+    write: Write, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    prints = """
+        import os
+        def agent(run):
+            print("\\n".join(f"line {number}" for number in range(50_000)), flush=True)
+            print("the last words", flush=True)
+            os._exit(3)
+    """
+    content = configured({"target": f"{write(prints)}:agent", **PROCESS})
+    caplog.set_level("INFO")
+
+    async with serving(tmp_path, content) as served, served.ask() as response:
+        assert response.status == 502
+
+    printed = [record for record in caplog.messages if record.startswith("an agent printed: line")]
+    assert 0 < len(printed) < 50_000
+
+
+async def test_a_client_that_reads_keeps_up_with_a_process_that_yields_at_full_speed(
+    write: Write, tmp_path: Path
+) -> None:
+    floods = """
+        async def agent(run):
+            for number in range(300_000):
+                yield "y"
+    """
+    content = configured({"target": f"{write(floods)}:agent", **PROCESS})
+
+    async with serving(tmp_path, content) as served, served.ask(stream=True) as response:
+        end = b""
+        async for chunk in response.content.iter_any():
+            end = (end + chunk)[-200:]
+
+    assert end.endswith(b"data: [DONE]\n\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 import pytest
 
@@ -114,4 +114,24 @@ async def test_a_stream_that_is_left_is_cancelled(there: Loop) -> None:
         await anext(batches)
 
     assert ended == ["cancelled"]
+    assert not pump.is_stuck
+
+
+async def test_a_stream_that_catches_its_cancellation_and_goes_on_is_closed(there: Loop) -> None:
+    ended: list[str] = []
+
+    async def goes_on() -> AsyncGenerator[list[int]]:
+        try:
+            while True:
+                yield [1]
+                with suppress(asyncio.CancelledError):
+                    await asyncio.Event().wait()
+        finally:
+            ended.append("closed")
+
+    pump = Pump(goes_on, there)
+    async with aclosing(pump.read()) as batches:
+        await anext(batches)
+
+    assert ended == ["closed"]
     assert not pump.is_stuck

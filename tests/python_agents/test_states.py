@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import uuid
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -19,6 +20,7 @@ from opensoul.adapters.python_agents import (
     inspected,
 )
 from opensoul.client import Client
+from opensoul.domain.access import Principal
 from opensoul.domain.agents import Agent, Isolation, PythonTarget
 from tests.app.serving import SECRET, Served, serving
 from tests.python_agents.conftest import Write, configured
@@ -189,3 +191,61 @@ async def test_an_adapter_that_cannot_be_loaded_harms_no_other_agent(
 
     assert (state.status, state.what) == (Status.READY, "a function")
     assert "the adapter of a framework cannot be loaded" in caplog.text
+
+
+@pytest.mark.parametrize("package", ["", "things."], ids=["module", "package"])
+async def test_a_module_of_the_same_name_in_another_directory_is_refused(
+    package: str, tmp_path: Path
+) -> None:
+    name = f"same_{uuid.uuid4().hex[:8]}"
+    paths = [tmp_path / "one", tmp_path / "two"]
+    for path in paths:
+        folder = path / package.strip(".")
+        folder.mkdir(parents=True)
+        (folder / f"{name}.py").write_text(f"def agent(run):\n    return {path.name!r}\n")
+    agents = PythonAgents(lambda group: [])
+    agents.configure(
+        Agent(path.name, "", python=PythonTarget(f"{package}{name}:agent", str(path)))
+        for path in paths
+    )
+
+    one, two = [await agents.loaded(path.name) for path in paths]
+    await agents.close()
+
+    assert sorted((one.status, two.status)) == [Status.FAILED, Status.READY]
+    assert "was imported from" in one.what + two.what
+
+
+async def test_a_module_behind_a_symbolic_link_is_loaded(tmp_path: Path) -> None:
+    name = f"linked_{uuid.uuid4().hex[:8]}"
+    code, path = tmp_path / "code", tmp_path / "a directory of agents"
+    code.mkdir()
+    path.mkdir()
+    (code / "x.py").write_text("def agent(run):\n    return run.text\n")
+    (path / f"{name}.py").symlink_to(code / "x.py")
+    agents = PythonAgents(lambda group: [])
+    agents.configure([Agent("main", "", python=PythonTarget(f"{name}:agent", str(path)))])
+
+    state = await agents.loaded("main")
+    await agents.close()
+
+    assert state.status is Status.READY, state.what
+
+
+async def test_a_run_of_an_agent_that_is_gone_does_not_bring_it_back(
+    write: Write, tmp_path: Path
+) -> None:
+    agent = Agent("main", "", python=PythonTarget(f"{write(FUNCTION)}:agent", str(tmp_path)))
+    agents = PythonAgents(lambda group: [])
+    agents.configure([agent])
+    agents.configure([])
+    run = AgentRun(
+        "hi", (), (), "agent:main:main", "main", "r", Principal("a", frozenset(), "token")
+    )
+
+    events = [event async for batch in agents.stream(agent, run) for event in batch]
+    states = agents.states()
+    await agents.close()
+
+    assert events
+    assert states == ()

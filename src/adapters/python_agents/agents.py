@@ -314,9 +314,7 @@ class PythonAgents:
         if target is None:
             raise AgentFailed(f"The agent `{agent.id}` has no target.")
         entry = self._entries.get(agent.id)
-        if entry is None:
-            entry = self._entries[agent.id] = self._begin(agent.id, target)
-        if entry.target != target:
+        if entry is None or entry.target != target:
             entry = self._begin(agent.id, target)
             entry.retired = True
         return entry

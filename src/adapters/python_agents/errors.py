@@ -100,7 +100,10 @@ def _chain(error: BaseException) -> list[BaseException]:
 def _kind_of(error: BaseException) -> FailureKind | None:
     if isinstance(error, ModelFailed):
         return error.kind
-    status = getattr(error, "status_code", None)
+    try:
+        status = getattr(error, "status_code", None)
+    except Exception:  # The exceptions of agents may have any `__getattr__`.
+        status = None
     if isinstance(status, int) and not isinstance(status, bool):
         if status in _KINDS:
             return _KINDS[status]

@@ -12,7 +12,6 @@ from ...domain.messages import Role, text_message
 from ...domain.models import ReasoningDelta, StopReason, TextDelta, Usage
 from ...domain.runs import (
     CONTEXT_EVENTS,
-    RUNNER_EVENTS,
     TERMINAL,
     Answered,
     ClientCalls,
@@ -27,10 +26,10 @@ from ...domain.runs import (
 )
 from ...domain.sessions import estimate, estimate_all
 from .recognition import Frameworks, unwrapped
-from .runs import ENDS, AgentEvent, AgentEvents, AgentRun, ApprovalsAsked
+from .runs import ENDS, YIELDED, AgentEvent, AgentEvents, AgentRun
 from .threads import CallThread
+from .wire import BrokenFrame, checked
 
-_YIELDED = (*RUNNER_EVENTS, ApprovalsAsked, Usage)
 _END = object()
 
 
@@ -177,8 +176,11 @@ def _checked(item: AgentEvents) -> list[AgentEvent]:
     """The events that an agent has yielded together. Raises AgentFailed for anything else."""
     if isinstance(item, str):
         return [TextDelta(item)] if item else []
-    if isinstance(item, _YIELDED):
-        return [item]
+    if isinstance(item, YIELDED):
+        try:
+            return [checked(item)]
+        except BrokenFrame as error:
+            raise AgentFailed(f"An agent yielded {_kind(item)} with wrong fields.") from error
     if isinstance(item, list | tuple):
         return [event for one in item for event in _checked(one)]
     raise AgentFailed(

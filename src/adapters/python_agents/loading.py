@@ -106,19 +106,26 @@ def _make_importable(path: str) -> None:
 
 
 def _check_owner(module_name: str, path: str) -> None:
-    """Raises TargetInvalid where a module of that name was imported from another directory."""
-    root = module_name.partition(".")[0]
-    known = sys.modules.get(root)
-    file = getattr(known, "__file__", None)
-    if known is None or file is None or not path:
-        return
-    if any(os.path.exists(os.path.join(path, name)) for name in (root, f"{root}.py")):
-        here = os.path.realpath(path)
-        if os.path.commonpath([here, os.path.realpath(file)]) != here:
+    """Raises TargetInvalid where a module of that name was imported from another directory. Each
+    package on the way is looked at: one without `__init__.py` may be in several directories."""
+    parts = module_name.split(".") if path else []
+    for end in range(1, len(parts) + 1):
+        name, here = ".".join(parts[:end]), os.path.join(path, *parts[:end])
+        file = getattr(sys.modules.get(name), "__file__", None)
+        exists = os.path.exists(here) or os.path.exists(f"{here}.py")
+        if file is not None and exists and not _is_below(file, path):
             raise TargetInvalid(
-                f"The module `{root}` was imported from {file} already, so that the one in {path} "
+                f"The module `{name}` was imported from {file} already, so that the one in {path} "
                 'cannot be. Give it another name, or the agent `isolation: "process"`.'
             )
+
+
+def _is_below(file: str, directory: str) -> bool:
+    """Whether the file is in the directory, by its name there or behind symbolic links."""
+    return any(
+        os.path.commonpath([resolved(directory), resolved(file)]) == resolved(directory)
+        for resolved in (os.path.abspath, os.path.realpath)
+    )
 
 
 def _missing(error: ModuleNotFoundError, module_name: str, target: PythonTarget) -> TargetInvalid:

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
+from itertools import count
 from pathlib import Path
 
 from ...domain.agents import PythonTarget
@@ -31,6 +32,10 @@ _STEADY = 60.0
 """Seconds after which a process that dies is started again at once."""
 _MOST_PATIENCE = 60.0
 _WORKER = "opensoul.adapters.python_agents.worker"
+_LAST = 1.0
+"""Seconds in which the last output of a dead process is read: a child of it may hold that open."""
+_MOST_LINES = 1_000
+"""Printed lines that are logged in a second."""
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 _Queue = asyncio.Queue[Frame | None]
@@ -42,7 +47,9 @@ class Worker:
     def __init__(self, process: asyncio.subprocess.Process, writer: asyncio.StreamWriter) -> None:
         self._process = process
         self._writer = writer
-        self._runs: dict[str, _Queue] = {}
+        self._runs: dict[int, _Queue] = {}
+        """By numbers: a run that goes on behind an approval is called again under the same id."""
+        self._numbers = count(1)
         self.loaded: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.loaded.add_done_callback(_retrieve)
         self.started_at = time.monotonic()
@@ -59,11 +66,14 @@ class Worker:
     async def start(cls, target: PythonTarget, env: Mapping[str, str]) -> Worker:
         """Start a process and have it load the agent. `env` adds to the environment."""
         ours, theirs = socket.socketpair()
+        # A pipe of asyncio's would hide the death of the process while its children hold it open.
+        read, write = os.pipe()
+        printed = os.fdopen(read, "rb", 0)
         try:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", _WORKER, str(theirs.fileno())),
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
+                stdout=write,
                 stderr=asyncio.subprocess.STDOUT,
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
@@ -71,17 +81,24 @@ class Worker:
             )
         except BaseException:
             ours.close()
+            printed.close()
             raise
         finally:
             theirs.close()
+            os.close(write)
         reader, writer = await asyncio.open_connection(sock=ours)
+        output = asyncio.StreamReader()
+        pipe, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(output), printed
+        )
         worker = cls(process, writer)
         worker._tasks = [
             asyncio.create_task(worker._read(reader)),
-            asyncio.create_task(worker._log(target)),
+            asyncio.create_task(worker._log(output, target)),
         ]
         if target.memory_bytes is not None:
             worker._tasks.append(asyncio.create_task(worker._watch(target.memory_bytes)))
+        worker._tasks.append(asyncio.create_task(worker._follow(pipe, *worker._tasks)))
         worker._send(op="load", target=target.target, path=target.path)
         return worker
 
@@ -90,19 +107,20 @@ class Worker:
         """It is alive, and is not being killed."""
         return not self.why and not self.ended.is_set()
 
-    def begin(self, run: AgentRun) -> _Queue:
-        """The frames of a run; None ends them when the process is dead."""
-        queue: _Queue = asyncio.Queue()
+    def begin(self, run: AgentRun) -> tuple[int, _Queue]:
+        """The number of a run in this process, and its frames; None ends them when the process is
+        dead."""
+        number, queue = next(self._numbers), _Queue()
         if self.ended.is_set():
             queue.put_nowait(None)
-            return queue
-        self._runs[run.run_id] = queue
-        self._send(op="run", run=dump_run(run))
-        return queue
+            return number, queue
+        self._send(op="run", run=number, of=dump_run(run))
+        self._runs[number] = queue
+        return number, queue
 
-    def finished(self, run_id: str) -> None:
+    def finished(self, number: int) -> None:
         """The run needs nothing more of the process."""
-        self._runs.pop(run_id, None)
+        self._runs.pop(number, None)
         if self._retired and not self._runs:
             self.kill("it has no run left")
 
@@ -110,11 +128,11 @@ class Worker:
         """End when the last run has ended."""
         self._retired = True
 
-    async def cancel(self, run_id: str, queue: _Queue) -> None:
+    async def cancel(self, number: int, queue: _Queue) -> None:
         """Stop a run; a process that does not stop it is killed."""
-        if run_id not in self._runs:
+        if number not in self._runs:
             return
-        self._send(op="cancel", run=run_id)
+        self._send(op="cancel", run=number)
         self._cancelling += 1
         self.settled.clear()
         try:
@@ -130,14 +148,18 @@ class Worker:
             self._cancelling -= 1
             if not self._cancelling:
                 self.settled.set()
-        self.finished(run_id)
+            self.finished(number)
 
     def kill(self, why: str) -> None:
         """Kill the process and its children."""
         if self._process.returncode is None and not self.why:
             self.why = why
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+            self._kill_all()
+
+    def _kill_all(self) -> None:
+        """Kill what is alive of the process and its children."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     async def close(self) -> None:
         """Kill the process and return when it is dead."""
@@ -154,14 +176,29 @@ class Worker:
                 self._take(frame)
         except (BrokenFrame, KeyError, TypeError) as error:
             self.kill(f"it sent what cannot be read ({error})")
-        if self._process.returncode is None:  # Its socket is closed: it can do nothing any more.
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-        code = await self._process.wait()
+
+    async def _follow(
+        self,
+        pipe: asyncio.BaseTransport,
+        reading: asyncio.Task[None],
+        logging: asyncio.Task[None],
+        *others: asyncio.Task[None],
+    ) -> None:
+        """Wait for the end of the process, and end all that belongs to it.
+
+        A process whose socket is closed can do nothing any more. One that is dead may have left
+        children, which hold its socket open.
+        """
+        exiting = asyncio.ensure_future(self._process.wait())
+        await asyncio.wait({reading, exiting}, return_when=asyncio.FIRST_COMPLETED)
+        self._kill_all()
+        code = await exiting
+        await asyncio.wait({reading, logging}, timeout=_LAST)
+        for task in (reading, logging, *others):
+            task.cancel()
         self.why = self.why or _ending(code)
         self._writer.close()
-        for task in self._tasks[1:]:
-            task.cancel()
+        pipe.close()
         self.ended.set()
         if not self.loaded.done():
             self.loaded.set_exception(TargetInvalid(f"Its process died: {self.why}."))
@@ -187,18 +224,27 @@ class Worker:
             case op:
                 raise BrokenFrame(f"an operation {op!r}")
 
-    async def _log(self, target: PythonTarget) -> None:
+    async def _log(self, output: asyncio.StreamReader, target: PythonTarget) -> None:
         """What the agent prints, line by line."""
-        output = self._process.stdout
-        while output is not None:
+        extra = {"target": target.target}
+        second, lines = 0.0, 0
+        while True:
             try:
                 line = await output.readline()
             except ValueError:  # Longer than the buffer; the rest follows.
                 continue
             if not line:
                 return
-            text = line.decode("utf-8", "replace").rstrip()
-            logger.info("an agent printed: %s", text, extra={"target": target.target})
+            if time.monotonic() - second > 1.0:
+                if lines > _MOST_LINES:
+                    logger.info("%d more lines are left out", lines - _MOST_LINES, extra=extra)
+                second, lines = time.monotonic(), 0
+            lines += 1
+            if lines <= _MOST_LINES:
+                text = line.decode("utf-8", "replace").rstrip()
+                logger.info("an agent printed: %s", text, extra=extra)
+            if not lines % 100:  # Lines that are there already do not suspend this task.
+                await asyncio.sleep(0)
 
     async def _watch(self, limit: int) -> None:
         """Kill the process when it uses more memory than it may."""
@@ -289,32 +335,37 @@ class ProcessHost:
 
 async def _read(worker: Worker, run: AgentRun) -> AsyncGenerator[list[AgentEvent]]:
     """The events of a run in a process. Raises LoopBlocked where it has not begun."""
-    queue = worker.begin(run)
+    number, queue = worker.begin(run)
     try:
         while True:
             frame = await queue.get()
             if frame is None:
                 raise AgentFailed(f"The process of the agent `{run.agent_id}` died: {worker.why}.")
             if frame["op"] == "blocked":
-                worker.finished(run.run_id)
+                worker.finished(number)
                 raise LoopBlocked
             if frame["op"] == "failed":
-                worker.finished(run.run_id)
+                worker.finished(number)
                 raise _failure(frame, run)
             if frame["op"] == "ended":
-                worker.finished(run.run_id)
+                worker.finished(number)
                 return
             events = load_events(frame["events"])
-            if events and isinstance(events[-1], ENDS):
-                worker.finished(run.run_id)
+            ends = bool(events) and isinstance(events[-1], ENDS)
+            if ends:
+                worker.finished(number)
             yield events
+            if ends:
+                return
+            if not queue.empty():  # What is there already does not suspend this task.
+                await asyncio.sleep(0)
     except BrokenFrame as error:
         worker.kill(f"it sent {error}")
         raise AgentFailed(
             f"The process of the agent `{run.agent_id}` sent events that cannot be read."
         ) from error
     finally:
-        await worker.cancel(run.run_id, queue)
+        await worker.cancel(number, queue)
 
 
 def _failure(frame: Frame, run: AgentRun) -> Exception:

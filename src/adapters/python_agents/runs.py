@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ...domain.access import Principal
 from ...domain.messages import Image, Message, ToolCall
 from ...domain.models import Usage
-from ...domain.runs import Answered, RunnerEvent
+from ...domain.runs import RUNNER_EVENTS, Answered, RunnerEvent, StepDone, Waiting
 from ...domain.tools import ToolSpec
 
 
@@ -78,5 +78,11 @@ AgentEvent = RunnerEvent | ApprovalsAsked | Usage
 """What a Python agent may yield. Usage is added to that of the run."""
 AgentEvents = AgentEvent | str | Sequence[AgentEvent | str]
 """A text is a TextDelta."""
+YIELDED = (
+    *(kind for kind in RUNNER_EVENTS if kind not in (StepDone, Waiting)),
+    ApprovalsAsked,
+    Usage,
+)
+"""The types of AgentEvent. Steps are the Gateway's, and approvals the way to wait."""
 ENDS = (Answered, ApprovalsAsked)
 """The events that end a run. ClientCalls come before Answered."""

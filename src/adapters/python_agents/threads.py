@@ -122,6 +122,8 @@ class Pump(Generic[T]):
             async with aclosing(self._make()) as stream:
                 async for batch in stream:
                     if batch:
+                        if self._cancelled:  # The agent has caught that, and goes on.
+                            break
                         self._held.append(batch)
                         if not self._woken:
                             self._wake()

@@ -17,14 +17,16 @@ import orjson
 
 from ...domain.access import Principal, Scope
 from ...domain.messages import Image, Message, Part, Reasoning, Role, Text, ToolCall
-from ...domain.models import StopReason, Usage
+from ...domain.models import StopReason, TextDelta, Usage
 from ...domain.runs import Answered, dump_event, load_event
 from ...domain.tools import ToolSpec
-from .runs import AgentEvent, AgentRun, ApprovalsAsked, Resumption
+from .runs import YIELDED, AgentEvent, AgentRun, ApprovalsAsked, Resumption
 
 MOST_BYTES = 256 * 1024 * 1024
 """Of one frame."""
 _LENGTH = 4
+_MOST_TOKENS = 2**53
+"""JSON numbers are exact up to there."""
 
 Frame = dict[str, Any]
 
@@ -39,14 +41,23 @@ async def read_frame(reader: asyncio.StreamReader) -> Frame | None:
         length = int.from_bytes(await reader.readexactly(_LENGTH))
         if length > MOST_BYTES:
             raise BrokenFrame(f"a frame of {length} bytes")
-        frame = orjson.loads(await reader.readexactly(length))
+        body = await reader.readexactly(length)
     except (asyncio.IncompleteReadError, ConnectionError):
         return None
-    except orjson.JSONDecodeError as error:
+    try:
+        frame = _loaded(body)
+    except (ValueError, RecursionError) as error:
         raise BrokenFrame(str(error)) from None
     if not isinstance(frame, dict):
         raise BrokenFrame("no object")
     return frame
+
+
+def _loaded(body: bytes) -> object:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:  # It refuses halves of surrogate pairs.
+        return json.loads(body)
 
 
 def frame_of(**fields: object) -> bytes:
@@ -132,15 +143,27 @@ def load_events(data: object) -> list[AgentEvent]:
         raise BrokenFrame(f"an event that cannot be read: {error}") from error
 
 
+def checked(event: AgentEvent) -> AgentEvent:
+    """The event. Raises BrokenFrame where a field of it has a wrong type."""
+    if type(event) is TextDelta and type(event.text) is str:  # The usual case.
+        return event
+    try:
+        _load(_dump(event))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise BrokenFrame(f"an event with wrong fields: {error}") from error
+    return event
+
+
 def _dump(event: AgentEvent) -> list[object]:
     match event:
         case Usage():
             return ["usage", *_dump_usage(event)]
         case ApprovalsAsked(calls=calls, state=state):
             return ["asked", [[call.id, call.name, call.arguments] for call in calls], state]
-        case Answered(messages=messages, stop=stop, usage=usage, model=model):
+        case Answered(messages=messages):
             said = [_dump_message(message) for message in messages]
-            return ["answered", said, stop.value, _dump_usage(usage), model]
+            usage = _dump_usage(event.usage)
+            return ["answered", said, event.stop.value, usage, event.model, event.stop_sequence]
         case _:
             return ["event", dump_event(event)]
 
@@ -151,11 +174,13 @@ def _load(item: Sequence[Any]) -> AgentEvent:
             return _load_usage(numbers)
         case ["asked", list() as calls, str() as state]:
             return ApprovalsAsked(tuple(ToolCall(*map(_text, call)) for call in calls), state)
-        case ["answered", list() as messages, str() as stop, list() as usage, str() as model]:
+        case ["answered", list() as messages, str() as stop, list() as usage, *names]:
             said = tuple(map(_load_message, messages))
-            return Answered(said, StopReason(stop), _load_usage(usage), model)
+            return Answered(said, StopReason(stop), _load_usage(usage), *map(_text, names))
         case ["event", list() as stored]:
-            return load_event(stored)  # type: ignore[return-value]  # The runner refuses others.
+            event = load_event(stored)
+            if isinstance(event, YIELDED):
+                return event
     raise ValueError("an event of an unknown form")
 
 
@@ -166,8 +191,11 @@ def _dump_usage(usage: Usage) -> list[object]:
 
 def _load_usage(numbers: Sequence[Any]) -> Usage:
     *counts, estimated = numbers
-    said, answered, thought, cached, writes = (int(count) for count in counts)
-    return Usage(said, answered, thought, cached, bool(estimated), writes)
+    for count in counts:
+        if not isinstance(count, int) or not 0 <= count <= _MOST_TOKENS:
+            raise ValueError(f"{count!r} is no number of tokens")
+    said, answered, thought, cached, written = counts
+    return Usage(said, answered, thought, cached, bool(estimated), written)
 
 
 def _dump_message(message: Message) -> list[object]:

@@ -19,8 +19,8 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from ...domain.agents import PythonTarget
-from ...domain.errors import InvalidRequest
-from .errors import TargetInvalid, UserCodeExited, failure_kind, own_frames
+from ...domain.errors import GatewayError, InvalidRequest
+from .errors import TargetInvalid, failure_kind, own_frames
 from .functions import stream
 from .loading import load
 from .recognition import Frameworks, described
@@ -39,7 +39,7 @@ class _Worker:
         self._target: object = None
         self._what = ""
         self._thread = AgentThread("agent")
-        self._runs: dict[str, asyncio.Task[None]] = {}
+        self._runs: dict[int, asyncio.Task[None]] = {}
 
     async def serve(self) -> None:
         while (frame := await read_frame(self._reader)) is not None:
@@ -47,16 +47,18 @@ class _Worker:
                 case "load":
                     await self._loaded(PythonTarget(frame["target"], frame["path"]))
                 case "run":
-                    run_id = frame["run"]["run_id"]
-                    task = asyncio.create_task(self._run(frame["run"]))
-                    self._runs[run_id] = task
-                    task.add_done_callback(partial(self._forget, run_id))
+                    number: int = frame["run"]
+                    task = asyncio.create_task(self._run(number, frame["of"]))
+                    self._runs[number] = task
+                    task.add_done_callback(partial(self._forget, number))
                 case "cancel":
                     if (running := self._runs.get(frame["run"])) is not None:
                         running.cancel()
 
-    def _forget(self, run_id: str, _: asyncio.Task[None]) -> None:
-        self._runs.pop(run_id, None)
+    def _forget(self, number: int, task: asyncio.Task[None]) -> None:
+        del self._runs[number]
+        if task.cancelled():  # Before it has begun: it could not report that.
+            self._send(op="ended", run=number)
 
     async def _loaded(self, target: PythonTarget) -> None:
         """Load the agent before any run, and report that."""
@@ -77,32 +79,30 @@ class _Worker:
         self._target = load(target)
         self._what = described(self._target, self._frameworks)
 
-    async def _run(self, data: dict[str, Any]) -> None:
-        run_id, run = data["run_id"], load_run(data)
-        make = partial(stream, self._target, run, self._frameworks)
+    async def _run(self, number: int, data: dict[str, Any]) -> None:
+        make = partial(stream, self._target, load_run(data), self._frameworks)
         # What was yielded is sent, also when the agent blocks its loop behind that.
         pump = Pump(make, self._thread.loop)
         try:
             async with aclosing(pump.read()) as batches:
                 async for batch in batches:
-                    self._send(op="events", run=run_id, events=dump_events(batch))
+                    self._send(op="events", run=number, events=dump_events(batch))
                     await self._writer.drain()
                     if isinstance(batch[-1], ENDS):
                         break
-            self._send(op="ended", run=run_id)
+            self._send(op="ended", run=number)
         except asyncio.CancelledError:
-            self._send(op="ended", run=run_id, stuck=pump.is_stuck)
-            raise
+            self._send(op="ended", run=number, stuck=pump.is_stuck)
         except LoopBlocked:
-            self._send(op="blocked", run=run_id)
+            self._send(op="blocked", run=number)
         except Exception as error:
             kind = failure_kind(error)
             self._send(
                 op="failed",
-                run=run_id,
+                run=number,
                 kind=None if kind is None else kind.value,
                 name=type(error).__name__,
-                message=str(getattr(error, "message", "")) if _is_ours(error) else "",
+                message=error.message if isinstance(error, GatewayError) else "",
                 param=error.param if isinstance(error, InvalidRequest) else None,
                 details=_shown(error),
             )
@@ -112,12 +112,10 @@ class _Worker:
 
 
 def _shown(error: BaseException) -> str:
-    return "".join(traceback.format_exception(*own_frames(error)))
-
-
-def _is_ours(error: Exception) -> bool:
-    """Whether its message is for clients, too."""
-    return type(error).__module__.startswith("opensoul.") and not isinstance(error, UserCodeExited)
+    try:
+        return "".join(traceback.format_exception(*own_frames(error)))
+    except Exception as broken:  # Exceptions of the agent may have any `__getattr__`.
+        return f"{type(error).__name__}, whose traceback cannot be shown: {type(broken).__name__}"
 
 
 async def _main(fd: int) -> None:

@@ -69,11 +69,16 @@ class ModelServer:
                 app = web.Application(client_max_size=self._settings().chat.max_body_bytes)
                 app.router.add_post("/v1/chat/completions", self._answer)
                 # A client that leaves cancels its handler, which closes the provider's connection.
-                self._runner = runner = web.AppRunner(
+                runner = web.AppRunner(
                     app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0
                 )
-                await runner.setup()
-                await web.TCPSite(runner, _HOST, 0).start()
+                try:
+                    await runner.setup()
+                    await web.TCPSite(runner, _HOST, 0).start()
+                except BaseException:  # Of a cancelled load, too: others start it again.
+                    await runner.cleanup()
+                    raise
+                self._runner = runner
             return f"http://{_HOST}:{self._runner.addresses[0][1]}/v1"
 
     async def close(self) -> None:
@@ -84,14 +89,14 @@ class ModelServer:
 
     def key_of(self, agent_id: str) -> str:
         """The key of an agent, which names it."""
-        proof = hmac.digest(self._secret, agent_id.encode(), "sha256").hex()
+        proof = hmac.digest(self._secret, _bytes(agent_id), "sha256").hex()
         return f"agent-{agent_id}-{proof}"
 
     def _agent_of(self, request: web.Request) -> str:
         kind, _, key = request.headers.get("Authorization", "").partition(" ")
         agent_id = key.removeprefix("agent-").rpartition("-")[0]
         expected = self.key_of(agent_id)
-        if kind.lower() != "bearer" or not hmac.compare_digest(key.encode(), expected.encode()):
+        if kind.lower() != "bearer" or not hmac.compare_digest(_bytes(key), _bytes(expected)):
             raise Unauthenticated("The key is not that of an agent of this Gateway.")
         return agent_id
 
@@ -123,6 +128,11 @@ class ModelServer:
         except Exception:
             logger.exception("a model call of an agent failed unexpectedly")
             return _refusal(INTERNAL_ERROR)
+
+
+def _bytes(text: str) -> bytes:
+    """As they were sent: headers need not be UTF-8."""
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _read(body: bytes) -> ChatRequest:
