@@ -127,7 +127,11 @@ async def test_the_function_knows_the_conversation(home: Home, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("framework", "module"), [("pydantic-ai", "pydantic_ai"), ("openai-agents", "agents")]
+    ("framework", "module"),
+    [
+        ("pydantic-ai", "pydantic_ai"),
+        pytest.param("openai-agents", "agents", marks=pytest.mark.e2e),
+    ],
 )
 async def test_the_agent_of_a_framework_calls_the_gateways_model_and_its_tool(
     home: Home, tmp_path: Path, framework: str, module: str

@@ -17,7 +17,10 @@ from tests.fakes.locks import held
 from .command import Home
 from .scripted import CONFIG
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell"),
+]
 
 OPENSOUL = [sys.executable, "-m", "opensoul.app"]
 AS_NOBODY = """

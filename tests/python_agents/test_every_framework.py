@@ -183,7 +183,9 @@ async def test_successive_messages_of_one_side_lose_no_new_ones(agent: Bench) ->
     assert (said["content"], last["content"]) == ("It is sunny.", "six")
 
 
-@pytest.mark.parametrize("isolation", ["thread", "process", "inline"])
+@pytest.mark.parametrize(
+    "isolation", ["thread", pytest.param("process", marks=pytest.mark.e2e), "inline"]
+)
 @every_framework
 async def test_runs_cross_over_to_where_the_code_of_the_agent_is(
     isolation: str, module: str, tmp_path: Path, provider: FakeProvider

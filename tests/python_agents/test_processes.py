@@ -173,7 +173,7 @@ async def test_a_killed_process_is_told_and_the_next_run_works(
     assert other == "hello !"
 
 
-@pytest.mark.parametrize("leaves", [True, False])
+@pytest.mark.parametrize("leaves", [True, pytest.param(False, marks=pytest.mark.e2e)])
 async def test_a_loop_without_end_is_killed_with_its_run(
     leaves: bool, write: Write, tmp_path: Path
 ) -> None:
