@@ -56,7 +56,9 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests with a server of PostgreSQL start a whole program."""
     for item in items:
-        if "postgres" in item.nodeid:
+        values = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        named = item.path.name + item.name.partition("[")[0]
+        if "postgres" in named or "postgres" in values:
             item.add_marker(pytest.mark.e2e)
 
 

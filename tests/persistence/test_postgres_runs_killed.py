@@ -10,7 +10,7 @@ import os
 import random
 import signal
 import sys
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -50,20 +50,26 @@ class Processes:
 
     async def kill_one(self, chance: random.Random) -> None:
         process = self._alive.pop(chance.randrange(len(self._alive)))
-        process.kill()
-        await process.wait()
+        await _killed(process)
         self._alive.append(await self._one())
 
     async def pause_one(self, chance: random.Random, seconds: float) -> None:
         process = chance.choice(self._alive)
-        process.send_signal(signal.SIGSTOP)
-        await asyncio.sleep(seconds)
-        process.send_signal(signal.SIGCONT)
+        # One that was started while the server was away has ended by itself.
+        with suppress(ProcessLookupError):
+            process.send_signal(signal.SIGSTOP)
+            await asyncio.sleep(seconds)
+            process.send_signal(signal.SIGCONT)
 
     async def end(self) -> None:
         for process in self._alive:
-            process.kill()
-            await process.wait()
+            await _killed(process)
+
+
+async def _killed(process: asyncio.subprocess.Process) -> None:
+    with suppress(ProcessLookupError):
+        process.kill()
+    await process.wait()
 
 
 @pytest.mark.slow
