@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,9 @@ async def sensible(exchange: Exchange) -> None:
 
 def _answer(body: dict[str, Any]) -> Behaviour:
     question = str(body["messages"][-1]["content"])
+    if "What is my name?" in question:  # It has to be in an earlier message.
+        names = re.findall(r"My name is (\w+)", json.dumps(body["messages"]))
+        return answer(names[0] if names else "I do not know.")
     for beginning, texts in _TEXTS.items():
         if beginning in question:
             return answer(*texts)
@@ -59,6 +63,23 @@ async def test_every_assertion_passes(tmp_path: Path) -> None:
         SURFACES, 100
     )
     assert table(found) in REPORT.read_text("utf-8")
+
+
+@pytest.mark.e2e
+async def test_every_must_passes_at_the_default_depth(tmp_path: Path) -> None:
+    require(NODE_MODULES / "llmprobe")
+    async with gateway(tmp_path, sensible, gateway=GATEWAY) as (served, _):
+        program = NODE_MODULES / ".bin" / "llmprobe"
+        options = ["--no-bench", "--no-save", "--json", "--api-key", SECRET]
+        target: list[str | Path] = ["node", program, f"{served.url}/v1"]
+        _, printed = await run(tmp_path, [*target, *options, "--model", "opensoul"])
+
+    found = json.loads(printed)["conformance"]
+    failures = [failure for one in found["results"] for failure in one["failures"]]
+    assert [failure for failure in failures if failure["severity"] == "MUST"] == []
+    report = REPORT.read_text("utf-8")
+    for one in found["bySurface"]:
+        assert f"| `{one['surface']}` | {one['passed']} of {one['total']} |" in report
 
 
 def table(found: dict[str, Any]) -> str:
