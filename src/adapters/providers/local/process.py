@@ -91,6 +91,9 @@ class ModelProcess:
             await child.stop()
             problem = f"Its process was not ready within {patience:g} s."
             raise ChildFailed(problem, child.stderr_tail) from error
+        except ChildFailed as failure:
+            await child.stop()  # Behind that, all of its standard error is read.
+            raise ChildFailed(failure.message, child.stderr_tail) from failure
         except BaseException:
             await child.stop()
             raise
@@ -147,15 +150,15 @@ class ModelProcess:
             return self._read_report(await self._stdout.readline(), api_key)
         if self._stdout.at_eof():
             how = await self.ended()
-            raise ChildFailed(f"Its process exited before it was ready ({how}).", self.stderr_tail)
-        raise ChildFailed("Its process did not report its address.", self.stderr_tail)
+            raise ChildFailed(f"Its process exited before it was ready ({how}).")
+        raise ChildFailed("Its process did not report its address.")
 
     def _read_report(self, line: bytes, api_key: str) -> ChildEndpoint:
         """Raises ChildFailed for a reported failure, ValueError for an invalid report."""
         report = orjson.loads(line)
         match report:
             case {"failed": str(why)}:
-                raise ChildFailed(why, self.stderr_tail)
+                raise ChildFailed(why)
             case {"address": str(address), "context": int(context), "slots": int(slots)}:
                 return ChildEndpoint(address, Secret(api_key), context, slots)
             case _:
