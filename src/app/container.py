@@ -17,9 +17,7 @@ from dependency_injector.providers import Factory, Object, Provider, Singleton
 
 from ..adapters.config import ConfigSource, Inputs, Locations, Overrides, home_directory
 from ..adapters.mcp import McpToolbox
-from ..adapters.persistence.memory import MemoryRunEvents
-from ..adapters.persistence.queue import Lanes, LocalQueue
-from ..adapters.persistence.sqlite.runs import SqliteRunEvents
+from ..adapters.persistence.queue import Lanes
 from ..adapters.providers.anthropic import AnthropicMessages
 from ..adapters.providers.local.client import LocalModels
 from ..adapters.providers.openai import OpenAICompletions
@@ -51,6 +49,7 @@ from ..domain.ports import (
     Limits,
     ModelClient,
     NewId,
+    NodeBus,
     ResponseBook,
     RunEvents,
     RunQueue,
@@ -83,6 +82,7 @@ from .late import Late
 from .lifecycle import Lifecycle, Lock, Prepare
 from .readiness import Readiness
 from .reloads import ConfigureLogging, Reloads
+from .shared import SharedStores, WorkQueue
 from .supervisor import Supervisor
 
 
@@ -116,26 +116,29 @@ class Container(DeclarativeContainer):
     settings: Provider[CurrentSettings] = Singleton(making.settings, source)
 
     # Storage.
-    store: Provider[SessionStore] = Singleton(making.store, settings, clock, monotonic)
-    catalog: Provider[SessionCatalog] = Singleton(making.catalog, store)
-    stored_approvals: Provider[ApprovalBook] = Singleton(making.stored_approvals, store)
-    stored_responses: Provider[ResponseBook] = Singleton(making.stored_responses, store)
-    device_book: Provider[DeviceBook] = Singleton(making.device_book, settings, locations)
-    key_book: Provider[KeyBook] = Singleton(making.key_book, settings, locations)
-    lock: Provider[Lock] = Singleton(making.lock, locations, settings)
-    run_log: Provider[MemoryRunEvents | SqliteRunEvents] = Singleton(
-        making.run_log, settings, clock, monotonic
+    shared: Provider[SharedStores | None] = Singleton(
+        making.shared, settings, clock, monotonic, new_id
     )
-    run_events: Provider[RunEvents] = Singleton(making.run_events, run_log)
+    bus: Provider[NodeBus] = Singleton(making.bus, shared, new_id)
+    store: Provider[SessionStore] = Singleton(making.store, settings, clock, monotonic, shared)
+    catalog: Provider[SessionCatalog] = Singleton(making.catalog, store)
+    stored_approvals: Provider[ApprovalBook] = Singleton(making.stored_approvals, store, shared)
+    stored_responses: Provider[ResponseBook] = Singleton(making.stored_responses, store, shared)
+    device_book: Provider[DeviceBook] = Singleton(making.device_book, settings, locations, shared)
+    key_book: Provider[KeyBook] = Singleton(making.key_book, settings, locations, shared)
+    lock: Provider[Lock] = Singleton(making.lock, locations, settings)
+    run_events: Provider[RunEvents] = Singleton(
+        making.run_events, settings, clock, monotonic, shared
+    )
     workspaces: Provider[Workspaces] = Singleton(making.workspaces, locations)
 
     # The queue, and what waits in it.
     lanes: Provider[Lanes] = Singleton(making.lanes, settings)
-    local_queue: Provider[LocalQueue] = Singleton(
-        making.local_queue, run_log, lanes, clock, monotonic
+    work_queue: Provider[WorkQueue] = Singleton(
+        making.work_queue, run_events, lanes, clock, monotonic, shared
     )
-    queue: Provider[RunQueue] = Singleton(making.queue, local_queue)
-    signals: Provider[RunSignals] = Singleton(making.signals, local_queue)
+    queue: Provider[RunQueue] = Singleton(making.queue, work_queue)
+    signals: Provider[RunSignals] = Singleton(making.signals, work_queue)
     approvals: Provider[Approvals] = Singleton(
         making.approvals, stored_approvals, queue, signals, run_events, clock
     )
@@ -208,7 +211,7 @@ class Container(DeclarativeContainer):
 
     # The domain.
     devices: Provider[Devices] = Singleton(making.devices, device_book, clock)
-    limits: Provider[Limits] = Singleton(making.limits, monotonic)
+    limits: Provider[Limits] = Singleton(making.limits, monotonic, shared)
     keys: Provider[Keys] = Singleton(making.keys, key_book, settings, clock)
     quotas: Provider[Quotas] = Singleton(
         making.quotas, keys, key_book, run_events, settings, clock, monotonic
@@ -222,7 +225,7 @@ class Container(DeclarativeContainer):
         runners,
         store,
         catalog,
-        local_queue,
+        work_queue,
         run_events,
         settings,
         generations,

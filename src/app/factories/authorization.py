@@ -7,6 +7,7 @@ from ...adapters.system.signatures import verify_signature
 from ...domain.ports import Clock, CurrentSettings, DeviceBook, KeyBook, Limits, RunEvents
 from ...domain.services import Access, Devices, Keys, Quotas
 from .. import plugins
+from ..shared import SharedStores
 
 
 def access(
@@ -28,8 +29,8 @@ def keys(key_book: KeyBook, settings: CurrentSettings, clock: Clock) -> Keys:
     return Keys(book=key_book, settings=settings, clock=clock)
 
 
-def limits(monotonic: Clock) -> Limits:
-    return MemoryLimits(monotonic)
+def limits(monotonic: Clock, shared: SharedStores | None) -> Limits:
+    return MemoryLimits(monotonic) if shared is None else shared.limits
 
 
 def quotas(

@@ -49,6 +49,7 @@ from ...domain.services import (
     TokenCounts,
     ToolService,
 )
+from ...domain.settings import NodeRole
 from .. import plugins
 from ..readiness import Readiness
 
@@ -105,7 +106,7 @@ def control(
             tool_servers=lambda: [server.described() for server in mcp.health()],
             sandboxes=sandboxes,
             python_agents=lambda: [state.described() for state in python_agents.states()],
-            store="memory" if store.memory else store.path,
+            store=store.place,
             clock=clock,
             new_id=new_id,
         )
@@ -129,6 +130,13 @@ def transports(
     find_plugins: plugins.Find,
 ) -> list[Transport]:
     every: list[Transport] = []
+    probes = [
+        health.transport(readiness.check, readiness.degraded),
+        openapi.transport(lambda: RouteTable(every)),
+    ]
+    if settings().node.role is NodeRole.WORKER:
+        every += probes
+        return every
     own = [
         openai_chat.transport(gateway, approvals, web),
         openai_completions.transport(gateway, approvals),
@@ -142,8 +150,7 @@ def transports(
         approvals_http.transport(approvals),
         tool_calls_http.transport(tool_service),
         mcp_server.transport(gateway, approvals, clock=monotonic, version=facts.version),
-        health.transport(readiness.check, readiness.degraded),
-        openapi.transport(lambda: RouteTable(every)),
+        *probes,
         control.transport(),
     ]
     every += plugins.with_transports(own, gateway, settings().transports, find_plugins)

@@ -32,24 +32,35 @@ from ...domain.services import (
     TokenCounts,
 )
 from ..late import Late
+from ..shared import SharedStores, WorkQueue
 
 
 def lanes(settings: CurrentSettings) -> Lanes:
     return Lanes(lambda: settings().lanes)
 
 
-def local_queue(
-    run_log: MemoryRunEvents | SqliteRunEvents, lanes: Lanes, clock: Clock, monotonic: Clock
-) -> LocalQueue:
-    return LocalQueue(rows=run_log, lanes=lanes, clock=clock, steady=monotonic)
+def work_queue(
+    run_events: RunEvents,
+    lanes: Lanes,
+    clock: Clock,
+    monotonic: Clock,
+    shared: SharedStores | None,
+) -> WorkQueue:
+    """The queue of the runs whose events are in `run_events`. Raises TypeError for events that no
+    queue here can order."""
+    if shared is not None:
+        return shared.queue
+    if not isinstance(run_events, MemoryRunEvents | SqliteRunEvents):
+        raise TypeError(f"no queue for {type(run_events).__name__}")
+    return LocalQueue(rows=run_events, lanes=lanes, clock=clock, steady=monotonic)
 
 
-def queue(local_queue: LocalQueue) -> RunQueue:
-    return local_queue
+def queue(work_queue: WorkQueue) -> RunQueue:
+    return work_queue
 
 
-def signals(local_queue: LocalQueue) -> RunSignals:
-    return local_queue
+def signals(work_queue: WorkQueue) -> RunSignals:
+    return work_queue
 
 
 def approvals(
@@ -95,7 +106,7 @@ def executor(
     runners: Mapping[str, AgentRunner],
     store: SessionStore,
     catalog: SessionCatalog,
-    local_queue: LocalQueue,
+    work_queue: WorkQueue,
     run_events: RunEvents,
     settings: CurrentSettings,
     generations: Generations,
@@ -108,14 +119,14 @@ def executor(
         runners=runners,
         store=store,
         catalog=catalog,
-        queue=local_queue,
-        signals=local_queue,
+        queue=work_queue,
+        signals=work_queue,
         run_events=run_events,
         settings=settings,
         generations=generations,
         clock=clock,
         new_id=new_id,
-        lease=local_queue.lease,
+        lease=work_queue.lease,
         on_stop=quotas.stopped,
     )
 

@@ -6,6 +6,7 @@ from .clock import Clock, NewId
 from .configuration import ConfigFile
 from .knowledge import KnowledgeSource
 from .models import Embedder, ModelClient
+from .nodes import MAX_PAYLOAD_BYTES, NodeBus, OnMessage
 from .responses import ResponseBook
 from .runners import NOTHING_SAID, AgentRunner, Archive, Commit, RunContext, Spent
 from .runs import RunEvents, RunQueue, RunSignals, Worker
@@ -17,6 +18,7 @@ from .web import WebClient, WebFailed, WebLimits, WebResource
 from .workspaces import Workspaces
 
 __all__ = [
+    "MAX_PAYLOAD_BYTES",
     "NOTHING_SAID",
     "AgentRunner",
     "ApprovalBook",
@@ -33,6 +35,8 @@ __all__ = [
     "Limits",
     "ModelClient",
     "NewId",
+    "NodeBus",
+    "OnMessage",
     "OpenTurn",
     "ResponseBook",
     "RunContext",

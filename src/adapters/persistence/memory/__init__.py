@@ -1,6 +1,7 @@
 """Stores that keep nothing beyond the process."""
 
 from .approvals import MemoryApprovals
+from .bus import SingleNode
 from .keys import MemoryKeys
 from .limits import MemoryLimits
 from .responses import MemoryResponses
@@ -14,4 +15,5 @@ __all__ = [
     "MemoryResponses",
     "MemoryRunEvents",
     "MemoryStore",
+    "SingleNode",
 ]

@@ -4,9 +4,10 @@ Nothing outside imports this package before the configuration asks for PostgreSQ
 optional dependency.
 """
 
+from .bus import PostgresBus
 from .database import Database
 from .devices import PostgresDevices
 from .keys import PostgresKeys
 from .limits import PostgresLimits
 
-__all__ = ["Database", "PostgresDevices", "PostgresKeys", "PostgresLimits"]
+__all__ = ["Database", "PostgresBus", "PostgresDevices", "PostgresKeys", "PostgresLimits"]

@@ -39,6 +39,7 @@ _OPTIONS: Mapping[str, object] = {
     "tcp_user_timeout": 10_000,
 }
 """Connection parameters, unless the address has them."""
+_OLDEST_SERVER = 15
 _START_PATIENCE = 30.0
 """Seconds for the first connections of the pool, after one could be made."""
 
@@ -187,8 +188,12 @@ class Database:
         try:
             # By itself: a pool would retry, and say only that no connection came in time.
             async with await AsyncConnection.connect(self.url, autocommit=True) as connection:
+                _check_version(connection)
                 await migrate(connection)
             await pool.open(wait=True, timeout=_START_PATIENCE)
+        except StoreFailed:
+            await pool.close()
+            raise
         except (Error, OSError) as error:
             await pool.close()
             raise StoreFailed(f"The database cannot be opened: {_reason(error)}") from error
@@ -248,6 +253,15 @@ def connection_string(url: str) -> str:
         problem = "The address of the database cannot be read; it has to be one of libpq, such as"
         raise StoreFailed(f"{problem} postgresql://user@host/name.") from error
     return make_conninfo(**{**_OPTIONS, **given})  # type: ignore[arg-type]  # values are plain
+
+
+def _check_version(connection: Connection) -> None:
+    version = connection.info.server_version // 10_000
+    if version < _OLDEST_SERVER:
+        raise StoreFailed(
+            f"The server of the database is PostgreSQL {version}; {_OLDEST_SERVER} or later is"
+            " needed."
+        )
 
 
 def _reason(error: Exception) -> str:

@@ -68,6 +68,8 @@ class PostgresRunEvents:
         self.is_open = False
         self.on_look: list[Callable[[], Awaitable[None]]] = []
         """Called every `look_every` seconds; may raise StoreFailed."""
+        self.on_close: list[Callable[[], Awaitable[None]]] = []
+        """Called before the connections are given up."""
         self.held.on_hold.append(self._held_now)
 
     async def start(self) -> None:
@@ -149,6 +151,8 @@ class PostgresRunEvents:
     async def close(self) -> None:
         if not self.is_open:
             return
+        for close in self.on_close:
+            await close()
         self.is_open = False
         looking, self._looking = self._looking, None
         if looking is not None:

@@ -135,6 +135,7 @@ class PostgresQueue:
         self._bells.hear(owner_channel(self._node), lambda _: self._changes.look())
         self._bells.on_again.append(self._look_soon)
         events.on_look.append(self.look)
+        events.on_close.append(self.close)
 
     @property
     def lease(self) -> float:

@@ -1,0 +1,38 @@
+"""`store` and `node`: the database that several processes share, and what this one does."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from .fields import SecretText, Section, setting
+
+NodeName = Annotated[str, StringConstraints(pattern=r"^[\w.:@-]{1,128}$")]
+LeaseSeconds = Annotated[float, Field(ge=1, le=3_600, allow_inf_nan=False)]
+
+
+class StoreSection(Section):
+    url: SecretText | None = setting(
+        None, addition=True, restart=True, secret=True, machine="store"
+    )
+    """The PostgreSQL database (15 or later) that keeps sessions, runs, keys and devices, as an
+    address of libpq such as `postgresql://user:password@host/name`. All processes with the same
+    database are one Gateway. Left out: OPENSOUL_DATABASE_URL, then files in the state directory."""
+    listen_url: SecretText | None = setting(
+        None, addition=True, restart=True, secret=True, machine="store"
+    )
+    """The address of the same database without the pooler, where `url` is that of a pooler in
+    transaction mode such as PgBouncer: notifications do not pass through one."""
+
+
+class NodeSection(Section):
+    role: Literal["all", "gateway", "worker"] = setting("all", addition=True, restart=True)
+    """`gateway`: this process accepts requests and executes no agent; `worker`: it executes agents
+    and serves only its health; `all`: both. Without `store.url` only `all` is possible."""
+    name: NodeName | None = setting(None, addition=True, restart=True)
+    """What `opensoul nodes` and the log call this process. Left out: the name of the machine and
+    the port."""
+    lease_seconds: LeaseSeconds = setting(10, addition=True, restart=True)
+    """Seconds after which another process takes over the runs of one that has stopped
+    answering."""

@@ -1,0 +1,46 @@
+"""What the processes of a Gateway share, as one choice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..domain.ports import (
+    ApprovalBook,
+    DeviceBook,
+    KeyBook,
+    Limits,
+    NodeBus,
+    ResponseBook,
+    RunEvents,
+    RunQueue,
+    RunSignals,
+    SessionCatalog,
+    SessionStore,
+)
+
+
+class WorkQueue(RunQueue, RunSignals, Protocol):
+    """The queue of a process, with its signals."""
+
+    @property
+    def lease(self) -> float:
+        """Seconds that a claim holds without being renewed."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SharedStores:
+    """The adapters of a Gateway of several processes: all in one database, because a commit of one
+    is that of the others."""
+
+    store: SessionStore
+    catalog: SessionCatalog
+    approvals: ApprovalBook
+    responses: ResponseBook
+    devices: DeviceBook
+    keys: KeyBook
+    limits: Limits
+    run_events: RunEvents
+    queue: WorkQueue
+    bus: NodeBus
