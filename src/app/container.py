@@ -251,6 +251,7 @@ class Container(DeclarativeContainer):
         new_id,
         late_gateway,
         quotas,
+        shared,
     )
     embeddings: Provider[EmbeddingService] = Singleton(
         making.embeddings, gateway, embedders, quotas

@@ -18,6 +18,7 @@ from ..domain.ports import (
     RunSignals,
     SessionCatalog,
     SessionStore,
+    Watchers,
 )
 
 
@@ -44,5 +45,6 @@ class SharedStores:
     limits: Limits
     run_events: RunEvents
     queue: WorkQueue
+    watchers: Watchers
     bus: NodeBus
     nodes: NodeDirectory

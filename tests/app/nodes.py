@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
+
+from dependency_injector import providers
 
 from .serving import Served, config, serving
 
@@ -22,14 +24,15 @@ async def node(
     name: str = "a",
     role: str = "all",
     lease: int = LEASE,
+    parts: Mapping[str, providers.Provider[Any]] | None = None,
     **sections: Any,
 ) -> AsyncIterator[Served]:
-    """A process with a state directory of its own."""
+    """A process with a state directory of its own. `parts` replace providers of its container."""
     own = home / name
     own.mkdir()
     of_node = {"role": role, "name": name, "leaseSeconds": lease}
     content = config(provider_url, store={"url": url}, node=of_node, **sections)
-    async with serving(own, content) as served:
+    async with serving(own, content, **(parts or {})) as served:
         yield served
 
 

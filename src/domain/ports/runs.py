@@ -201,6 +201,24 @@ class RunQueue(Protocol):
         ...
 
 
+class Watchers(Protocol):
+    """Which processes have followers of the Runs that end with their last follower. The process
+    that accepts such a Run counts from the beginning, and until it leaves or dies."""
+
+    async def enter(self, run_id: str) -> None:
+        """This process has a follower of the Run. Raises StoreFailed."""
+        ...
+
+    def ended(self, run_id: str) -> None:
+        """The followers of this process have seen the Run's end."""
+        ...
+
+    async def leave(self, run_id: str, *, goes_on: bool) -> None:
+        """This process has no follower of the Run any more: the Run is stopped where no other
+        living process has one, unless it `goes_on`. What fails is tried again."""
+        ...
+
+
 class RunSignals(Protocol):
     """Reaches a Run wherever it lives: queued, executed by any owner, or waiting."""
 

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Callable
 
 from .....domain.errors import GatewayBusy, RunAborted, SessionBusy, ShuttingDown
-from .....domain.runs import RunSpec, Submission, record_of
+from .....domain.runs import OnLeave, RunSpec, Submission, record_of
 from ...common import encode_spec, woken
 from ..columns import data
 from .claims import Claims
@@ -19,7 +19,7 @@ from .watches import retrieve
 _SECONDS_PER_RUN_AHEAD = 5
 _SUBMIT = f"""
     SELECT outcome, amount, {STORED_OF_RUN}
-    FROM run_submit(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"""  # noqa: S608 - no values in it
+    FROM run_accept(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"""  # noqa: S608 - no values in it
 
 
 class Accepting:
@@ -98,6 +98,8 @@ class Accepting:
             if outcome == "known":
                 here = process.held.get(spec.id)
                 return Submission(stored.record if here is None else here.record, fresh=False)
+            if spec.on_leave is OnLeave.ABORT:
+                process.note_accepted(spec.id)
             if server is not None and (stored.state, stored.record.owner) == (
                 "held",
                 server.owner,
@@ -138,6 +140,7 @@ class Accepting:
             self._process.lease,
             limits.max_waiting,
             limits.max_queued,
+            self._process.node if spec.on_leave is OnLeave.ABORT else None,
         )
         (row,) = await self._process.database.rows(_SUBMIT, values)
         return row

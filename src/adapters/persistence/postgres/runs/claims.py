@@ -39,11 +39,12 @@ class Claims:
         self._claiming: asyncio.Task[None] | None = None
         self._again = False
         process.on_ready = self.soon
+        process.bells.hear(owner_channel(process.node), self._heard)
 
     def serve(self, owner: str, worker: Worker) -> None:
         process = self._process
         process.servers[owner] = Server(owner, worker)
-        process.bells.hear(owner_channel(owner), self._signals.heard)
+        process.bells.hear(owner_channel(owner), self._heard)
         if process.works:
             process.bells.hear(READY, self._heard_ready)
         if process.events.is_open:
@@ -107,6 +108,13 @@ class Claims:
         """Return once no claim is under way."""
         if self._claiming is not None:
             await asyncio.wait((self._claiming,))
+
+    def _heard(self, payload: str) -> None:
+        """A bell for an owner, or for this process."""
+        if payload:
+            self._signals.heard(payload)
+        else:
+            self._process.on_change()
 
     def _heard_ready(self, node: str) -> None:
         if node != self._process.node:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -21,10 +20,14 @@ from .slots import DEEPEST, Slots
 logger = logging.getLogger(__name__)
 
 
+MOST_ACCEPTED = 10_000
+
+
 class Process:
     """The owners, slots and held Runs of this process. `works`: it executes Runs, and not only
     commands. `on_ready` and `on_change` are called when a Run may be claimed here, and when a
-    change of a Session may have its turn."""
+    change of a Session may have its turn. `node`: names it among all processes that have ever
+    run."""
 
     def __init__(
         self,
@@ -33,6 +36,7 @@ class Process:
         limits: Callable[[], LaneSettings],
         lease: float,
         works: bool,
+        node: str,
     ) -> None:
         self.events = events
         self.database = events.database
@@ -43,11 +47,14 @@ class Process:
         self.lease = lease
         self.works = works
         self.slots = Slots(limits)
-        self.node = secrets.token_hex(16)
+        self.node = node
         self.servers: dict[str, Server] = {}
         self.more = False
         """Runs may be ready that found no slot here."""
         self.refusing = False
+        self.accepted: dict[str, None] = {}
+        """The ids of Runs that were accepted here and end with their last follower, oldest first:
+        at most MOST_ACCEPTED, since a Run that nobody follows stays here."""
         self.on_ready: Callable[[], None] = _nothing
         self.on_change: Callable[[], None] = _nothing
         self._beside: set[asyncio.Task[Any]] = set()
@@ -60,6 +67,11 @@ class Process:
                     self.servers[owner] = self.servers.pop(owner)
                 return server
         return None
+
+    def note_accepted(self, run_id: str) -> None:
+        self.accepted[run_id] = None
+        if len(self.accepted) > MOST_ACCEPTED:
+            del self.accepted[next(iter(self.accepted))]
 
     def give_back(self, depth: int) -> None:
         """A slot is free again."""

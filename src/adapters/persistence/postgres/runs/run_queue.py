@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -10,8 +11,8 @@ from .....domain.concurrency import shielded
 from .....domain.runs import Claim, RunSpec
 from .....domain.sessions import SessionKey
 from .....domain.settings import LaneSettings
+from ..nodes import PostgresNodes
 from .accepting import Accepting
-from .bells import owner_channel
 from .changes import Changes
 from .claims import Claims
 from .endings import Endings
@@ -19,6 +20,7 @@ from .process import Process, load_spec
 from .reads import unfinished_runs
 from .run_events import PostgresRunEvents
 from .signals import Signals
+from .watchers import PostgresWatchers
 
 LEASE_SECONDS = 10.0
 
@@ -31,7 +33,8 @@ class PostgresQueue:
     A Run that comes to its turn at once is leased to this process in the transaction that accepts
     it, where a slot is free. Leases end by the database's clock, `lease` seconds after they were
     renewed. `limits.max_concurrent` and `max_subagents` are those of this process, the others of
-    all. `works`: it executes Runs, and not only commands.
+    all. `works`: it executes Runs, and not only commands. `nodes`: says which other processes are
+    alive; without it none counts as dead.
 
     The owners of `serve` must be random for each process: another process of the same name would
     renew the leases of a dead one.
@@ -44,13 +47,18 @@ class PostgresQueue:
         limits: Callable[[], LaneSettings],
         lease: float = LEASE_SECONDS,
         works: bool = True,
+        nodes: PostgresNodes | None = None,
     ) -> None:
         self._events = events
-        self._process = process = Process(events, limits=limits, lease=lease, works=works)
+        node = secrets.token_hex(16) if nodes is None else nodes.id
+        self._process = process = Process(
+            events, limits=limits, lease=lease, works=works, node=node
+        )
         self._signals = signals = Signals(process)
         self._endings = endings = Endings(process, signals)
         self._claims = claims = Claims(process, signals, endings)
         self._accepting = Accepting(process, claims, signals)
+        self.watchers = PostgresWatchers(process, signals, nodes)
         self._changes = Changes(
             events.database,
             owner=process.node,
@@ -59,7 +67,6 @@ class PostgresQueue:
             settled=process.settled,
         )
         process.on_change = self._changes.look
-        events.bells.hear(owner_channel(process.node), lambda _: self._changes.look())
         events.bells.on_again.append(self._look_soon)
         events.on_look.append(self.look)
         events.on_close.append(self.close)
@@ -151,8 +158,7 @@ class PostgresQueue:
         StoreFailed."""
         self._look_soon()
         await self._claims.claimed()
-        if self._process.works:
-            await self._signals.abort_orphans()
+        await self.watchers.look()
 
     def _look_soon(self) -> None:
         self._changes.look()

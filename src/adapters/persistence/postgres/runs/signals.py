@@ -23,9 +23,6 @@ _ABORT = f"SELECT outcome, next, children, {STORED_OF_RUN} FROM run_abort(%s, %s
 _SIGNAL = "SELECT * FROM run_signal(%s, %s)"
 _SIGNALS = "SELECT run, id, body FROM signals WHERE run = ANY(%s) ORDER BY id"
 _CALLED = "SELECT abort_reason FROM runs WHERE id = %s AND owner = %s AND attempt = %s"
-_ORPHANS = """
-    SELECT r.id FROM runs r WHERE r.parent IS NOT NULL AND r.state <> 'ended'
-        AND NOT EXISTS (SELECT FROM runs p WHERE p.id = r.parent AND p.state <> 'ended')"""
 
 
 class Signals:
@@ -77,11 +74,6 @@ class Signals:
                 await self.abort(text(child), PARENT_ENDED)
         except StoreFailed as error:  # They are looked for again.
             logger.debug("runs go on that work for none", extra={"reason": str(error)})
-
-    async def abort_orphans(self) -> None:
-        """Stop the Runs whose parents have ended. Raises StoreFailed."""
-        for (child,) in await self._database.rows(_ORPHANS):
-            await self.abort(text(child), PARENT_ENDED)
 
     async def resolve(self, run_id: str, approval_id: str, decision: str) -> bool:
         return await self._signal(run_id, ApprovalDecided(approval_id, decision))
