@@ -56,7 +56,7 @@ Events = AsyncIterator[EventBatch]
 """A Run's events as `RunEvents.follow` yields them, in batches of those that are there."""
 
 OnRun = Callable[[RunRecord], None]
-"""Called for every Run that begins, by whichever transport. Must not wait."""
+"""Called for every Run that is accepted, by whichever transport. Must not wait."""
 
 OnAccepted = Callable[[RunRecord], Awaitable[None]]
 """Is called with the Run that a request has begun, before anybody else."""
@@ -404,7 +404,8 @@ class Gateway:
         return await self._active_runs.of(principal, key)
 
     def on_run(self, listener: OnRun) -> Callable[[], None]:
-        """Have `listener` called for every Run that begins; what is returned ends that."""
+        """Have `listener` called for every Run that this process accepts; what is returned ends
+        that. Where there are other processes, the control plane passes the calls on to them."""
         self._on_run.append(listener)
         return lambda: self._on_run.remove(listener)
 
