@@ -11,6 +11,7 @@ from ..domain.ports import (
     KeyBook,
     Limits,
     NodeBus,
+    NodeDirectory,
     ResponseBook,
     RunEvents,
     RunQueue,
@@ -44,3 +45,4 @@ class SharedStores:
     run_events: RunEvents
     queue: WorkQueue
     bus: NodeBus
+    nodes: NodeDirectory

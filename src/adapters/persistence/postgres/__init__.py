@@ -9,5 +9,13 @@ from .database import Database
 from .devices import PostgresDevices
 from .keys import PostgresKeys
 from .limits import PostgresLimits
+from .nodes import PostgresNodes
 
-__all__ = ["Database", "PostgresBus", "PostgresDevices", "PostgresKeys", "PostgresLimits"]
+__all__ = [
+    "Database",
+    "PostgresBus",
+    "PostgresDevices",
+    "PostgresKeys",
+    "PostgresLimits",
+    "PostgresNodes",
+]
