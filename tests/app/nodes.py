@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
+
+from dependency_injector.providers import Provider
 
 from tests.app.serving import Served, serving
 
@@ -14,9 +16,14 @@ LEASE_SECONDS = 1
 
 @asynccontextmanager
 async def serving_nodes(
-    home: Path, url: str, content: Mapping[str, Any], roles: Sequence[str] = ("all", "all")
+    home: Path,
+    url: str,
+    content: Mapping[str, Any],
+    roles: Sequence[str] = ("all", "all"),
+    parts: Callable[[], dict[str, Provider[Any]]] = dict,
 ) -> AsyncIterator[list[Served]]:
-    """A node for each role. They serve `content` with the database at `url` added."""
+    """A node for each role. They serve `content` with the database at `url` added. `parts`: what
+    replaces the providers of a container, made for each node."""
     async with AsyncExitStack() as stack:
         nodes = []
         for number, role in enumerate(roles):
@@ -24,5 +31,5 @@ async def serving_nodes(
             place.mkdir()
             node = {"role": role, "name": f"node{number}", "leaseSeconds": LEASE_SECONDS}
             whole = {**content, "store": {"url": url}, "node": node}
-            nodes.append(await stack.enter_async_context(serving(place, whole)))
+            nodes.append(await stack.enter_async_context(serving(place, whole, **parts())))
         yield nodes
