@@ -1,13 +1,15 @@
-"""Several applications over one PostgreSQL database, as the processes of one Gateway."""
+"""Several Gateways in this process over one database, each with a state directory of its own."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from .serving import Served, config, serving
+from dependency_injector.providers import Provider
+
+from tests.app.serving import Served, config, serving
 
 LEASE = 30
 """Seconds: no lease of a living process expires in a test."""
@@ -25,11 +27,9 @@ async def node(
     **sections: Any,
 ) -> AsyncIterator[Served]:
     """A process with a state directory of its own."""
-    own = home / name
-    own.mkdir()
-    of_node = {"role": role, "name": name, "leaseSeconds": lease}
-    content = config(provider_url, store={"url": url}, node=of_node, **sections)
-    async with serving(own, content) as served:
+    async with _serving(
+        home, url, config(provider_url, **sections), name=name, role=role, lease=lease
+    ) as served:
         yield served
 
 
@@ -47,15 +47,37 @@ async def nodes(
 
 @asynccontextmanager
 async def serving_nodes(
-    home: Path, url: str, content: Mapping[str, Any], roles: Sequence[str] = ("all", "all")
+    home: Path,
+    url: str,
+    content: Mapping[str, Any],
+    roles: Sequence[str] = ("all", "all"),
+    parts: Callable[[], dict[str, Provider[Any]]] = dict,
 ) -> AsyncIterator[list[Served]]:
-    """A process for each role. They serve `content` with the database at `url` added."""
+    """A node for each role. They serve `content` with the database at `url` added. `parts`: what
+    replaces the providers of a container, made for each node."""
     async with AsyncExitStack() as stack:
-        served = []
-        for number, role in enumerate(roles):
-            own = home / f"node{number}"
-            own.mkdir()
-            of_node = {"role": role, "name": own.name, "leaseSeconds": LEASE}
-            whole = {**content, "store": {"url": url}, "node": of_node}
-            served.append(await stack.enter_async_context(serving(own, whole)))
+        yield [
+            await stack.enter_async_context(
+                _serving(home, url, content, name=f"node{number}", role=role, parts=parts())
+            )
+            for number, role in enumerate(roles)
+        ]
+
+
+@asynccontextmanager
+async def _serving(
+    home: Path,
+    url: str,
+    content: Mapping[str, Any],
+    *,
+    name: str,
+    role: str,
+    lease: int = LEASE,
+    parts: Mapping[str, Provider[Any]] | None = None,
+) -> AsyncIterator[Served]:
+    own = home / name
+    own.mkdir()
+    of_node = {"role": role, "name": name, "leaseSeconds": lease}
+    whole = {**content, "store": {"url": url}, "node": of_node}
+    async with serving(own, whole, **(parts or {})) as served:
         yield served
