@@ -213,9 +213,9 @@ class Container(DeclarativeContainer):
     )
 
     # The domain.
-    devices: Provider[Devices] = Singleton(making.devices, device_book, clock)
+    devices: Provider[Devices] = Singleton(making.devices, device_book, clock, bus)
     limits: Provider[Limits] = Singleton(making.limits, monotonic, shared)
-    keys: Provider[Keys] = Singleton(making.keys, key_book, settings, clock)
+    keys: Provider[Keys] = Singleton(making.keys, key_book, settings, clock, bus)
     quotas: Provider[Quotas] = Singleton(
         making.quotas, keys, key_book, run_events, settings, clock, monotonic
     )

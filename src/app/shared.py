@@ -21,6 +21,16 @@ from ..domain.ports import (
     Watchers,
 )
 
+DRIVER_MISSING = (
+    "The configuration has a database (store.url or OPENSOUL_DATABASE_URL), which needs the extra"
+    " `postgres`: pip install 'opensoul[postgres]'."
+)
+
+
+def is_driver(error: ModuleNotFoundError) -> bool:
+    """Whether it is the driver of PostgreSQL that is not installed."""
+    return (error.name or "").partition(".")[0] in ("psycopg", "psycopg_pool")
+
 
 class WorkQueue(RunQueue, RunSignals, Protocol):
     """The queue of a process, with its signals."""

@@ -36,12 +36,7 @@ from ...domain.ports import (
     Workspaces,
 )
 from ..lifecycle import Lock
-from ..shared import SharedStores
-
-_MISSING = (
-    "The configuration has a database (store.url or OPENSOUL_DATABASE_URL), which needs the extra"
-    " `postgres`: install opensoul[postgres]."
-)
+from ..shared import DRIVER_MISSING, SharedStores, is_driver
 
 
 def shared(
@@ -55,9 +50,9 @@ def shared(
     try:
         from .postgres import shared_stores
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("psycopg", "psycopg_pool"):
+        if not is_driver(error):
             raise
-        raise StoreFailed(_MISSING) from error
+        raise StoreFailed(DRIVER_MISSING) from error
     return shared_stores(url.reveal(), settings, clock=clock, monotonic=monotonic, node_id=new_id())
 
 

@@ -4,6 +4,14 @@ Nothing outside imports this package before the configuration asks for PostgreSQ
 optional dependency.
 """
 
+from .administration import (
+    DatabaseStatus,
+    TableSize,
+    are_one_database,
+    database_status,
+    migrate_database,
+    pools_transactions,
+)
 from .bus import PostgresBus
 from .database import Database
 from .devices import PostgresDevices
@@ -13,9 +21,15 @@ from .nodes import PostgresNodes
 
 __all__ = [
     "Database",
+    "DatabaseStatus",
     "PostgresBus",
     "PostgresDevices",
     "PostgresKeys",
     "PostgresLimits",
     "PostgresNodes",
+    "TableSize",
+    "are_one_database",
+    "database_status",
+    "migrate_database",
+    "pools_transactions",
 ]
