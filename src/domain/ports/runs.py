@@ -187,8 +187,8 @@ class RunQueue(Protocol):
 
         `stop`: first stop those before, for that reason, though no commands. Work that has begun is
         done to its end, also when the caller is cancelled, and only then does the next Run begin.
-        Raises SessionBusy when the turn does not come within `patience` seconds: nothing was done
-        then.
+        Raises SessionBusy when the turn does not come within `patience` seconds, or the process was
+        stopped for so long that the turn is over: nothing was changed then.
         """
         ...
 

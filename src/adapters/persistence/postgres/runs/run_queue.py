@@ -126,11 +126,10 @@ class PostgresQueue:
                     if spec.command is None:
                         await self.abort(spec.id, stop)
             await place.turn(patience)
-            place.work()
-            task = asyncio.create_task(work(), name=f"change of session {key}")
-            self._process.add_task(task)
+            place.works = True
             # The lane is free once the work is done, not when its caller has stopped waiting.
-            task.add_done_callback(lambda _: place.leave())
+            task = asyncio.create_task(place.do(work), name=f"change of session {key}")
+            self._process.add_task(task)
         return await shielded(task)
 
     # The end
