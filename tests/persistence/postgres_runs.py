@@ -59,10 +59,11 @@ async def node(
     bounds: Bounds = BOUNDS,
     look_every: float = NEVER,
     works: bool = True,
+    patience: float = 5.0,
     **options: Any,
 ) -> AsyncIterator[Node]:
-    """`look_every`: by default only bells say what is new."""
-    database = Database(url, connections=(1, 4))
+    """`look_every`: by default only bells say what is new. `patience`: as in Database."""
+    database = Database(url, connections=(1, 4), patience=patience)
     events = PostgresRunEvents(
         database, clock=clock, steady=steady, bounds=bounds, look_every=look_every, **options
     )

@@ -99,6 +99,9 @@ class Executor:
     Claims are renewed in time (see Leases). A Run whose lease is lost is dropped: its task is
     cancelled, and nothing that it does counts any more.
 
+    `outage`: seconds without a renewal for which Runs go on while the queue cannot be reached,
+    where that is longer than a lease.
+
     `patience`: seconds that a runner gets to end once its Run is stopped or its answer is complete.
     After that it is abandoned: the Run ends without it, and nothing that it does counts any more.
     A runner that blocks the event loop itself cannot be abandoned, since nothing else runs then.
@@ -119,6 +122,7 @@ class Executor:
         clock: Clock,
         new_id: NewId,
         lease: float = 30.0,
+        outage: float = 0.0,
         patience: float = _PATIENCE,
         on_stop: OnStop | None = None,
     ) -> None:
@@ -151,7 +155,13 @@ class Executor:
         self._unkept: dict[str, tuple[OpenTurn, Failed | Aborted]] = {}
         """Open turns of Runs that have ended while the store failed, by the ids of the Runs."""
         self._leases = Leases(
-            queue, owner, lease, runs=self._live.values(), lose=self._lose, beside=self._beside
+            queue,
+            owner,
+            lease,
+            outage=max(lease, outage),
+            runs=self._live.values(),
+            lose=self._lose,
+            beside=self._beside,
         )
         self._idle = asyncio.Event()
         self._idle.set()

@@ -11,6 +11,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from ....domain.errors import LeaseLost, StoreFailed
 from ..common import FailureLog, Undecodable
+from .availability import Availability, DatabaseAway, means_away
 from .fence import active_fence
 from .migrations import migrate
 from .opening import check_schema, connection_string, first_connection, reason
@@ -29,6 +30,7 @@ _LOST = {
     LATER_ATTEMPT: "A later attempt of the run has stored a step.",
     TURN_STORED: "The turn of the run is stored already.",
 }
+_RETRY_AFTER = 0.2
 _START_PATIENCE = 30.0
 """Seconds for the first connections of the pool, after one could be made."""
 
@@ -61,6 +63,25 @@ class Database:
         self._idle = asyncio.Event()
         self._idle.set()
         self._failures = FailureLog("the database cannot be used")
+        self._availability = Availability()
+
+    def away_within(self, seconds: float) -> bool:
+        """Whether the database cannot be reached, or could not in the last `seconds`, as far as
+        calls have shown."""
+        return self._availability.away_within(seconds)
+
+    async def patiently(self, work: Callable[[], Awaitable[T]], seconds: float) -> T:
+        """The result of `work`, which is tried again for so long while the database cannot be
+        reached."""
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + seconds
+        while True:
+            try:
+                return await work()
+            except DatabaseAway:
+                if loop.time() > give_up_at:
+                    raise
+            await asyncio.sleep(_RETRY_AFTER)
 
     async def open(self) -> None:
         """Connect and migrate the schema. Each call is for one `close`; the stores of a process
@@ -213,10 +234,13 @@ class Database:
                 try:
                     result = await work(connection)
                 except OperationalError:
+                    if connection.broken:
+                        self._availability.failed()
                     if not (tries and connection.broken and may_repeat()):
                         raise
                 else:
                     self._failures.succeeded()
+                    self._availability.succeeded()
                     return result
 
     def _failed(self, error: Exception) -> StoreFailed | LeaseLost:
@@ -225,8 +249,13 @@ class Database:
         self._failures.failed(error)
         if isinstance(error, PoolTimeout):
             waited = f"no connection was to be had within {self._patience:g} s"
-            return StoreFailed(f"The database does not answer: {waited}.", retry_after=5.0)
-        return StoreFailed(f"The database cannot be used: {reason(error, self.url)}")
+            problem = f"The database does not answer: {waited}."
+        else:
+            problem = f"The database cannot be used: {reason(error, self.url)}"
+        if not means_away(error):
+            return StoreFailed(problem)
+        self._availability.failed()
+        return DatabaseAway(problem)
 
 
 async def fetch_all(

@@ -115,6 +115,11 @@ class LocalQueue:
         """Seconds that a claim holds without being renewed."""
         return self._lease
 
+    @property
+    def outage(self) -> float:
+        """Seconds for which Runs go on while the queue cannot be reached."""
+        return 0.0
+
     def __len__(self) -> int:
         return len(self._entries)
 

@@ -19,6 +19,7 @@ from .....domain.runs import (
     status_after,
 )
 from ...common import encode_events, text
+from ..availability import MOST_OUTAGE
 from ..columns import data
 from .bells import READY
 from .flusher import ring_events
@@ -29,8 +30,6 @@ from .rows import Row
 from .signals import Signals
 
 _RETRY_AFTER = 0.2
-_ENDING_FOR = 60.0
-"""Seconds for which the end of a Run is tried to be stored."""
 _ROOM_FOR_END = 200
 """Events that a row has room for beside the last one."""
 
@@ -129,8 +128,14 @@ class Endings:
 
     async def _make_room(self, run: HeldRun) -> None:
         """Have most of what is new stored, so that the rest has room beside the last event."""
+        give_up_at = self._process.steady() + MOST_OUTAGE
         while run.last - run.kept > _ROOM_FOR_END or run.next_batch().last < run.last:
-            await self._flusher.kept(run, run.last)
+            try:
+                await self._flusher.kept(run, run.last)
+            except StoreFailed:
+                if self._process.steady() > give_up_at:
+                    raise
+                await asyncio.sleep(_RETRY_AFTER)
             if run.gone:
                 raise lease_lost(run.run_id)
 
@@ -142,7 +147,7 @@ class Endings:
     ) -> tuple[str, Any]:
         """Store what is left of the Run's events with the last one. Tried again while the database
         cannot be used. Raises LeaseLost, StoreFailed."""
-        give_up_at = self._process.steady() + _ENDING_FOR
+        give_up_at = self._process.steady() + MOST_OUTAGE
         while True:
             batch = run.next_batch(event)
             body = encode_events(batch.events)

@@ -11,6 +11,7 @@ from .....domain.concurrency import shielded
 from .....domain.runs import Claim, RunSpec
 from .....domain.sessions import SessionKey
 from .....domain.settings import LaneSettings
+from ..availability import MOST_OUTAGE
 from ..nodes import PostgresNodes
 from .accepting import Accepting
 from .changes import Changes
@@ -86,6 +87,11 @@ class PostgresQueue:
     def lease(self) -> float:
         """Seconds that a claim holds without being renewed."""
         return self._process.lease
+
+    @property
+    def outage(self) -> float:
+        """Seconds for which Runs go on while the database cannot be reached."""
+        return MOST_OUTAGE
 
     @property
     def slots_used(self) -> int:
