@@ -20,6 +20,8 @@ from ..domain.ports import (
     Embedder,
     KeyBook,
     ModelClient,
+    NodeDirectory,
+    NodeInfo,
     RunEvents,
     SessionStore,
     Toolbox,
@@ -113,6 +115,8 @@ class Lifecycle:
         summarise_log: Callable[..., None],
         reloads: Reloads,
         watch: Watch,
+        nodes: NodeDirectory,
+        node_info: Callable[[], NodeInfo],
     ) -> None:
         self._gateway = gateway
         self._settings = settings
@@ -140,6 +144,8 @@ class Lifecycle:
         self._log_summary = summarise_log
         self._reloads = reloads
         self._watch = watch
+        self._nodes = nodes
+        self._node_info = node_info
         self._stop_watching = asyncio.Event()
         self._logged_as: LoggingSettings | None = None
         self._drain: asyncio.Task[None] | None = None
@@ -186,6 +192,8 @@ class Lifecycle:
             stack.push_async_callback(self._store.close)
             stack.push_async_callback(self._run_events.close)
             await self._run_events.start()
+            await self._nodes.join(self._node_info)
+            stack.push_async_callback(self._nodes.leave)
             stack.push_async_callback(self._devices.close)
             await self._devices.open()
             stack.push_async_callback(self._key_book.close)
