@@ -1,10 +1,12 @@
 """Runs and their events in PostgreSQL."""
 
+from .bells import Bells
 from .run_events import PostgresRunEvents
 from .run_queue import LEASE_SECONDS, PostgresQueue
 
 __all__ = [
     "LEASE_SECONDS",
+    "Bells",
     "PostgresQueue",
     "PostgresRunEvents",
 ]
