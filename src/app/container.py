@@ -273,6 +273,7 @@ class Container(DeclarativeContainer):
     control: Provider[ControlPlane] = Singleton(
         making.control,
         gateway,
+        bus,
         session_service,
         approvals,
         devices,

@@ -34,6 +34,7 @@ from ...domain.ports import (
     ConfigFile,
     CurrentSettings,
     NewId,
+    NodeBus,
     Sandbox,
     WebClient,
     Workspaces,
@@ -56,6 +57,7 @@ from ..readiness import Readiness
 
 def control(
     gateway: Gateway,
+    bus: NodeBus,
     session_service: SessionService,
     approvals: Approvals,
     devices: Devices,
@@ -90,6 +92,7 @@ def control(
     return ControlPlane(
         Dependencies(
             gateway=gateway,
+            bus=bus,
             session_service=session_service,
             approvals=approvals,
             devices=devices,

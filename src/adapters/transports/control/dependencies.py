@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ....domain.ports import Clock, ConfigFile, NewId, Workspaces
+from ....domain.ports import Clock, ConfigFile, NewId, NodeBus, Workspaces
 from ....domain.services import Approvals, Devices, Gateway, Keys, SessionService, ToolService
 from .handshake import Facts
 
@@ -36,6 +36,7 @@ class Dependencies:
     """`stop` ends the process like a signal."""
 
     gateway: Gateway
+    bus: NodeBus
     session_service: SessionService
     approvals: Approvals
     devices: Devices

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..routes import Transport
-from .broadcast import Hub, Presence, broadcast_approvals, broadcast_session_changes
+from .broadcast import Hub, OtherNodes, Presence, broadcast_approvals
 from .connection import Handlers
 from .dependencies import Dependencies
 from .handshake import broadcast_devices
@@ -18,10 +18,17 @@ class ControlPlane:
     def __init__(self, dependencies: Dependencies) -> None:
         self._dependencies = dependencies
         presence = Presence(dependencies.clock, dependencies.facts.version)
-        self.hub = Hub(gateway=dependencies.gateway, clock=dependencies.clock, presence=presence)
+        gateway, sessions = dependencies.gateway, dependencies.session_service
+        self.hub = Hub(
+            gateway=gateway,
+            clock=dependencies.clock,
+            presence=presence,
+            shared=dependencies.bus.shared,
+        )
         self._health_report = HealthReport(dependencies)
         self._handlers: Handlers | None = None
-        broadcast_session_changes(dependencies.session_service, self.hub, dependencies.clock)
+        sessions.on_change(self.hub.session_changed)
+        self._other_nodes = OtherNodes(dependencies.bus, self.hub, gateway, sessions)
         broadcast_approvals(dependencies.approvals, self.hub, dependencies.clock)
         broadcast_devices(dependencies.devices, self.hub)
 
@@ -39,6 +46,10 @@ class ControlPlane:
     async def broadcast_health(self) -> None:
         """Send one health event to every client. Due every HEALTH_SECONDS."""
         await self.hub.broadcast_health(self._health_report.health)
+
+    async def look_at_other_nodes(self) -> None:
+        """Make up for lost messages of other processes. Due every LOOK_SECONDS."""
+        await self._other_nodes.look()
 
     def begin_shutdown(self) -> None:
         """Announce that the Gateway is about to stop."""
