@@ -281,6 +281,7 @@ class Container(DeclarativeContainer):
         making.control,
         gateway,
         bus,
+        shared,
         session_service,
         approvals,
         devices,

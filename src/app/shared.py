@@ -12,6 +12,7 @@ from ..domain.ports import (
     Limits,
     NodeBus,
     NodeDirectory,
+    PresenceBook,
     ResponseBook,
     RunEvents,
     RunQueue,
@@ -56,3 +57,4 @@ class SharedStores:
     queue: WorkQueue
     bus: NodeBus
     nodes: NodeDirectory
+    presence: PresenceBook

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import pytest_asyncio
 
@@ -221,3 +222,59 @@ async def test_a_repeated_message_at_another_node_is_the_same_run(
         assert await send(nodes.second) == {"runId": "K", "status": "in_flight"}
         await nodes.second.call("sessions.abort", {"runId": "K"})
         assert (await nodes.second.event("chat", runId="K"))["payload"]["state"] == "aborted"
+
+
+def row_of(frames: list[dict[str, Any]], device: str) -> dict[str, Any] | None:
+    """The entry of an instance in a presence list."""
+    return next((row for row in frames if row.get("instanceId") == device), None)
+
+
+async def presence_of(peer: Peer, instance: str, **having: Any) -> dict[str, Any]:
+    """The entry of an instance once an event shows it with these values."""
+    while True:
+        row = row_of((await peer.event("presence"))["payload"]["presence"], instance)
+        if row is not None and having.items() <= row.items():
+            return row
+
+
+def instance(name: str) -> dict[str, Any]:
+    return {"id": "test", "version": "1", "platform": "x", "mode": "ui", "instanceId": name}
+
+
+async def test_clients_of_one_node_are_listed_at_another_once(
+    emptied_postgres: str, tmp_path: Path, provider: FakeProvider
+) -> None:
+    async with two(tmp_path, emptied_postgres, provider) as nodes:
+        http = [node.client for node in nodes.nodes]
+        async with connected(http[0], SECRET, client=instance("phone"), scopes=["operator.read"]):
+            assert (await presence_of(nodes.second, "phone", reason="connect"))["mode"] == "ui"
+            async with connected(http[1], SECRET, client=instance("phone")) as other:
+                both = await presence_of(nodes.first, "phone", reason="connect")
+                while "operator.admin" not in both["scopes"]:
+                    both = await presence_of(nodes.first, "phone", reason="connect")
+                for peer in (nodes.first, nodes.second, other):
+                    listed = await peer.call("system-presence")
+                    rows = [row for row in listed if row.get("instanceId") == "phone"]
+                    assert [row["reason"] for row in rows] == ["connect"]
+                    assert "operator.admin" in rows[0]["scopes"]
+            row = await presence_of(nodes.first, "phone", scopes=["operator.read"])
+            assert row["reason"] == "connect"
+        await presence_of(nodes.second, "phone", reason="disconnect")
+
+
+async def test_clients_of_a_node_that_is_gone_are_not_listed(
+    emptied_postgres: str, tmp_path: Path, provider: FakeProvider
+) -> None:
+    async with two(tmp_path, emptied_postgres, provider) as nodes:
+        first, second = nodes.nodes
+        async with connected(first.client, SECRET, client=instance("phone")):
+            await presence_of(nodes.second, "phone")
+            with psycopg.connect(emptied_postgres) as connection:
+                connection.execute(
+                    "UPDATE presence SET seen_at = seen_at - 60 WHERE node = %s",
+                    (first.container.bus().node_id,),
+                )
+            await second.container.control().look_at_other_nodes()
+            assert row_of(await nodes.second.call("system-presence"), "phone") is None
+            await first.container.control().look_at_other_nodes()
+            await presence_of(nodes.second, "phone")

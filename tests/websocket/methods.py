@@ -206,6 +206,7 @@ def dependencies(bench: Bench) -> Dependencies:
     return Dependencies(
         gateway=bench.gateway,
         bus=missing,
+        presence=None,
         session_service=bench.session_service,
         approvals=missing,
         devices=missing,

@@ -53,11 +53,13 @@ from ...domain.services import (
 from ...domain.settings import NodeRole
 from .. import plugins
 from ..readiness import Readiness
+from ..shared import SharedStores
 
 
 def control(
     gateway: Gateway,
     bus: NodeBus,
+    shared: SharedStores | None,
     session_service: SessionService,
     approvals: Approvals,
     devices: Devices,
@@ -93,6 +95,7 @@ def control(
         Dependencies(
             gateway=gateway,
             bus=bus,
+            presence=None if shared is None else shared.presence,
             session_service=session_service,
             approvals=approvals,
             devices=devices,

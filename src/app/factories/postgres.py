@@ -12,6 +12,7 @@ from ...adapters.persistence.postgres import (
     PostgresKeys,
     PostgresLimits,
     PostgresNodes,
+    PostgresPresence,
 )
 from ...adapters.persistence.postgres.runs import PostgresQueue, PostgresRunEvents
 from ...adapters.persistence.postgres.sessions import (
@@ -58,4 +59,5 @@ def shared_stores(
         queue=queue,
         bus=PostgresBus(events.bells, node_id),
         nodes=PostgresNodes(database, node_id, lease=chosen.node.lease, steady=monotonic),
+        presence=PostgresPresence(database, node_id),
     )

@@ -380,7 +380,8 @@ class Gateway:
         return await self._active_runs.of(principal, key)
 
     def on_run(self, listener: OnRun) -> Callable[[], None]:
-        """Have `listener` called for every Run that begins; what is returned ends that."""
+        """Have `listener` called for every Run that this process accepts; what is returned ends
+        that. (Clients get the Runs of other processes, too: the control plane announces them.)"""
         self._on_run.append(listener)
         return lambda: self._on_run.remove(listener)
 

@@ -5,6 +5,7 @@ from .hub import HEALTH_SECONDS, MAX_CONNECTIONS, TICK_SECONDS, Hub
 from .other_nodes import LOOK_SECONDS, OtherNodes
 from .payloads import RunPayloads, message_ids, message_of, sender_key, usage_of
 from .presence import Presence
+from .shared_presence import SharedPresence
 
 __all__ = [
     "HEALTH_SECONDS",
@@ -15,6 +16,7 @@ __all__ = [
     "OtherNodes",
     "Presence",
     "RunPayloads",
+    "SharedPresence",
     "approval_row",
     "broadcast_approvals",
     "message_ids",
