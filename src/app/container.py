@@ -281,6 +281,8 @@ class Container(DeclarativeContainer):
     control: Provider[ControlPlane] = Singleton(
         making.control,
         gateway,
+        bus,
+        shared,
         session_service,
         approvals,
         devices,

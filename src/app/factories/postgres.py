@@ -15,6 +15,7 @@ from ...adapters.persistence.postgres import (
     PostgresKeys,
     PostgresLimits,
     PostgresNodes,
+    PostgresPresence,
 )
 from ...adapters.persistence.postgres.runs import Bells, PostgresQueue, PostgresRunEvents
 from ...adapters.persistence.postgres.sessions import (
@@ -64,6 +65,7 @@ def shared_stores(
         watchers=queue.watchers,
         bus=PostgresBus(events.bells, node_id),
         nodes=nodes,
+        presence=PostgresPresence(database, node_id),
     )
 
 
