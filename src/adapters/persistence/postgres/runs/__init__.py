@@ -2,8 +2,10 @@
 
 from .run_events import PostgresRunEvents
 from .run_queue import LEASE_SECONDS, PostgresQueue
+from .slots import DEEPEST
 
 __all__ = [
+    "DEEPEST",
     "LEASE_SECONDS",
     "PostgresQueue",
     "PostgresRunEvents",
