@@ -11,6 +11,7 @@ from ..domain.ports import (
     KeyBook,
     Limits,
     NodeBus,
+    NodeDirectory,
     ResponseBook,
     RunEvents,
     RunQueue,
@@ -54,3 +55,4 @@ class SharedStores:
     run_events: RunEvents
     queue: WorkQueue
     bus: NodeBus
+    nodes: NodeDirectory

@@ -12,6 +12,7 @@ from ...adapters.persistence.memory import (
     MemoryResponses,
     MemoryRunEvents,
     MemoryStore,
+    OneNode,
     SingleNode,
 )
 from ...adapters.persistence.sqlite.keys import KEYS_FILE, SqliteKeys
@@ -27,6 +28,7 @@ from ...domain.ports import (
     KeyBook,
     NewId,
     NodeBus,
+    NodeDirectory,
     ResponseBook,
     RunEvents,
     SessionCatalog,
@@ -56,6 +58,10 @@ def shared(
 
 def bus(shared: SharedStores | None, new_id: NewId) -> NodeBus:
     return SingleNode(new_id()) if shared is None else shared.bus
+
+
+def nodes(shared: SharedStores | None, clock: Clock) -> NodeDirectory:
+    return OneNode(clock) if shared is None else shared.nodes
 
 
 def store(

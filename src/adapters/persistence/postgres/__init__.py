@@ -17,6 +17,7 @@ from .database import Database
 from .devices import PostgresDevices
 from .keys import PostgresKeys
 from .limits import PostgresLimits
+from .nodes import PostgresNodes
 
 __all__ = [
     "Database",
@@ -25,6 +26,7 @@ __all__ = [
     "PostgresDevices",
     "PostgresKeys",
     "PostgresLimits",
+    "PostgresNodes",
     "TableSize",
     "are_one_database",
     "database_status",
