@@ -5,7 +5,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test test-all coverage test-clients test-frameworks test-deploy test-postgres test-loops test-mcp test-slow checks bench bench-peers chaos soak format lint docs model pins clean
+.PHONY: help run test test-all coverage test-clients test-frameworks test-deploy test-postgres test-cluster test-loops test-mcp test-slow checks bench bench-peers chaos soak format lint docs model pins clean
 
 BIN := .venv/bin
 STATE := $(CURDIR)/.opensoul
@@ -76,6 +76,9 @@ checks: .venv/.dev
 
 test-postgres: .venv/.dev ## Test the stores in PostgreSQL 15 or later (OPENSOUL_TEST_POSTGRES, or one that is installed).
 	@OPENSOUL_REQUIRE_POSTGRES=1 $(BIN)/pytest -ra -n $(JOBS) -m e2e -k postgres tests/persistence tests/domain $(ARGS)
+
+test-cluster: .venv/.dev ## Test a Gateway of several processes over PostgreSQL: clients, kills, pauses (OPENSOUL_CHAOS_SECONDS).
+	@OPENSOUL_REQUIRE_POSTGRES=1 $(BIN)/pytest -ra -s -m 'e2e or slow' tests/cluster $(ARGS)
 
 test-loops: .venv/.dev ## Run every test with sockets on asyncio's event loop and on uvloop.
 	@$(BIN)/pytest -ra -n $(JOBS) --dist loadfile --loop=both $(addprefix tests/,app client control http tui websocket) $(ARGS)

@@ -226,7 +226,15 @@ def test_compose_asks_for_its_secrets() -> None:
 def test_docker_reads_the_file_of_compose() -> None:
     if subprocess.run(["docker", "compose", "version"], capture_output=True).returncode:
         pytest.skip("there is no `docker compose`")
-    command = ["docker", "compose", "-f", DEPLOY / "compose.yaml", "config", "--format", "json"]
+    command = [
+        "docker",
+        "compose",
+        "-f",
+        str(DEPLOY / "compose.yaml"),
+        "config",
+        "--format",
+        "json",
+    ]
     shown = subprocess.run(command, env={**VARIABLES, "PATH": "/usr/bin:/bin"}, capture_output=True)
     assert shown.returncode == 0, shown.stderr
     assert set(json.loads(shown.stdout)["services"]) == {"postgres", "opensoul", "balancer"}

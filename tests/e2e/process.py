@@ -88,6 +88,11 @@ class GatewayProcess:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def alive(self) -> bool:
+        """It was started, and has not ended."""
+        return self._process.poll() is None
+
     def start(self) -> GatewayProcess:
         """Returns when it says that it serves; AssertionError with its words when it does not."""
         self.launch()

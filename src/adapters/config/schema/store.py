@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field
 
 from .fields import SecretText, Section, setting
 
-NodeName = Annotated[str, StringConstraints(pattern=r"^[\w.:@-]{1,128}$")]
+_NAME = re.compile(r"[\w.:@-]{1,128}")
+
+
+def _node_name(value: str) -> str:
+    if not _NAME.fullmatch(value):
+        raise ValueError("must be 1 to 128 letters, digits or characters of `_.:@-`")
+    return value
+
+
+NodeName = Annotated[str, AfterValidator(_node_name)]
 LeaseSeconds = Annotated[float, Field(ge=1, le=3_600, allow_inf_nan=False)]
 
 
