@@ -12,15 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 
 from opensoul.client import Client
+from tests.app.serving import SECRET
 from tests.e2e.process import GatewayProcess
 from tests.persistence.postgres_server import Cluster as Postgres
 from tests.persistence.postgres_server import private_cluster, server_programs
 
-SECRET = "t0ken-of-the-test"
-LEASE = 2.0
+LEASE = 3.0
 AGENTS = Path(__file__).parent / "agents"
 SCOPES = ("operator.admin", "operator.read", "operator.write", "operator.approvals")
 ENDPOINTS = {"chatCompletions": {"enabled": True}, "responses": {"enabled": True}}
@@ -143,6 +144,7 @@ class Machines:
     work: Work
     home: Path
     sections: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Node:
         return self.nodes[name]
@@ -154,6 +156,10 @@ class Machines:
     @property
     def workers(self) -> list[Node]:
         return [one for one in self.nodes.values() if one.role != "gateway"]
+
+    def busy(self, run_id: str) -> Node:
+        """The worker that began with the run last."""
+        return self.of_pid(self.work.of("begin", run_id)[-1].pid)
 
     def of_pid(self, pid: int) -> Node:
         return next(one for one in self.nodes.values() if one.pid == pid)
@@ -168,6 +174,7 @@ class Machines:
             environment={
                 "OPENSOUL_DATABASE_URL": self.postgres.url,
                 "WORK": str(self.work.path),
+                **self.environment,
             },
         )
         self.nodes[name] = node = Node(name, role, process, self.work)
@@ -194,7 +201,11 @@ GATEWAYS_AND_WORKERS = {
 
 @asynccontextmanager
 async def machines(
-    home: Path, roles: Mapping[str, str] = GATEWAYS_AND_WORKERS, **sections: Any
+    home: Path,
+    roles: Mapping[str, str] = GATEWAYS_AND_WORKERS,
+    *,
+    environment: Mapping[str, str] | None = None,
+    **sections: Any,
 ) -> AsyncIterator[Machines]:
     """Started processes of these roles with their own database; `sections` of the configuration
     are added to each."""
@@ -206,7 +217,19 @@ async def machines(
         pytest.skip(missing)
     async with AsyncExitStack() as stack:
         postgres = stack.enter_context(private_cluster(programs, durable=True))
-        made = Machines({}, postgres, Work(home / "work"), home, sections)
+        made = Machines({}, postgres, Work(home / "work"), home, sections, environment or {})
         stack.push_async_callback(made.stop)
         await asyncio.gather(*(made.add(name, role) for name, role in roles.items()))
         yield made
+
+
+def official(node: Node) -> openai.AsyncOpenAI:
+    return openai.AsyncOpenAI(base_url=f"{node.url}/v1", api_key=SECRET, max_retries=0)
+
+
+def question(name: str, tokens: int = 5, pause: float = 0.01) -> str:
+    return f"{name} {tokens} {pause}"
+
+
+def text(name: str, tokens: int = 5) -> str:
+    return "".join(f"{name}.{number} " for number in range(tokens))
