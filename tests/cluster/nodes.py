@@ -37,6 +37,7 @@ def node_config(role: str, name: str, sections: Mapping[str, Any]) -> dict[str, 
         "node": {"role": role, "name": name, "leaseSeconds": LEASE},
         "gateway": {"auth": {"token": SECRET}, "http": {"endpoints": ENDPOINTS}},
         "agents": {"list": [agent()]},
+        "logging": {"level": "warn"},
     }
     for section, value in sections.items():
         own[section] = {**own.get(section, {}), **value}
@@ -51,6 +52,7 @@ class Node:
     role: str
     process: GatewayProcess
     work: Work
+    serves: bool = False
 
     @property
     def url(self) -> str:
@@ -66,9 +68,11 @@ class Node:
 
     async def start(self) -> None:
         await asyncio.to_thread(self.process.start)
+        self.serves = True
 
     async def kill(self) -> None:
         """End it with `kill -9`. From now on it works no more."""
+        self.serves = False
         await asyncio.to_thread(self.process.kill)
         self.work.note("killed", self.pid)
 
