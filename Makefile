@@ -5,7 +5,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test test-all coverage test-clients test-frameworks test-postgres test-cluster test-loops test-mcp test-slow checks bench bench-peers chaos soak format lint docs model pins clean
+.PHONY: help run test test-all coverage test-clients test-frameworks test-deploy test-postgres test-cluster test-loops test-mcp test-slow checks bench bench-peers chaos soak format lint docs model pins clean
 
 BIN := .venv/bin
 STATE := $(CURDIR)/.opensoul
@@ -100,6 +100,12 @@ $(STATE)/frameworks/.done: requirements/frameworks.txt scripts/framework_environ
 
 test-frameworks: $(STATE)/frameworks/.done ## Test Python agents of all frameworks, which it installs (needs a network).
 	@$(STATE)/frameworks/bin/pytest -ra -m 'not slow' tests/python_agents $(ARGS)
+
+$(STATE)/deployment/.done: requirements/deployment.txt scripts/deployment_checks
+	@scripts/deployment_checks
+
+test-deploy: .venv/.dev $(STATE)/deployment/.done ## Test the files of deploy/ and the Dockerfile, with schemas that it installs (needs a network).
+	@OPENSOUL_REQUIRE_POSTGRES=1 $(BIN)/pytest -ra -m 'not slow' tests/deploy $(ARGS)
 
 test-slow: .venv/.dev ## Run the tests marked slow alone: floods tell the longest wait of others.
 	@$(BIN)/pytest -ra -s -m slow $(ARGS)

@@ -50,6 +50,8 @@ from ..domain.ports import (
     ModelClient,
     NewId,
     NodeBus,
+    NodeDirectory,
+    NodeInfo,
     ResponseBook,
     RunEvents,
     RunQueue,
@@ -120,6 +122,7 @@ class Container(DeclarativeContainer):
         making.shared, settings, clock, monotonic, new_id
     )
     bus: Provider[NodeBus] = Singleton(making.bus, shared, new_id)
+    nodes: Provider[NodeDirectory] = Singleton(making.nodes, shared, clock)
     store: Provider[SessionStore] = Singleton(making.store, settings, clock, monotonic, shared)
     catalog: Provider[SessionCatalog] = Singleton(making.catalog, store)
     stored_approvals: Provider[ApprovalBook] = Singleton(making.stored_approvals, store, shared)
@@ -210,9 +213,9 @@ class Container(DeclarativeContainer):
     )
 
     # The domain.
-    devices: Provider[Devices] = Singleton(making.devices, device_book, clock)
+    devices: Provider[Devices] = Singleton(making.devices, device_book, clock, bus)
     limits: Provider[Limits] = Singleton(making.limits, monotonic, shared)
-    keys: Provider[Keys] = Singleton(making.keys, key_book, settings, clock)
+    keys: Provider[Keys] = Singleton(making.keys, key_book, settings, clock, bus)
     quotas: Provider[Quotas] = Singleton(
         making.quotas, keys, key_book, run_events, settings, clock, monotonic
     )
@@ -230,6 +233,7 @@ class Container(DeclarativeContainer):
         settings,
         generations,
         clock,
+        bus,
         new_id,
         quotas,
     )
@@ -269,6 +273,9 @@ class Container(DeclarativeContainer):
     supervisor: Provider[Supervisor] = Singleton(Supervisor)
     readiness: Provider[Readiness] = Singleton(
         making.readiness, store, run_events, supervisor, python_agents
+    )
+    node_info: Provider[Callable[[], NodeInfo]] = Singleton(
+        making.node_info, bus, settings, source, facts, executor
     )
     control: Provider[ControlPlane] = Singleton(
         making.control,
@@ -337,4 +344,6 @@ class Container(DeclarativeContainer):
         log_bounds,
         reloads,
         source,
+        nodes,
+        node_info,
     )

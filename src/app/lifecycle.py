@@ -20,6 +20,8 @@ from ..domain.ports import (
     Embedder,
     KeyBook,
     ModelClient,
+    NodeDirectory,
+    NodeInfo,
     RunEvents,
     SessionStore,
     Toolbox,
@@ -27,6 +29,7 @@ from ..domain.ports import (
 from ..domain.services import (
     CHECK_SECONDS,
     EXPIRY_SECONDS,
+    RENEWAL_SECONDS,
     Approvals,
     Devices,
     Gateway,
@@ -112,6 +115,8 @@ class Lifecycle:
         summarise_log: Callable[..., None],
         reloads: Reloads,
         watch: Watch,
+        nodes: NodeDirectory,
+        node_info: Callable[[], NodeInfo],
     ) -> None:
         self._gateway = gateway
         self._settings = settings
@@ -139,6 +144,8 @@ class Lifecycle:
         self._log_summary = summarise_log
         self._reloads = reloads
         self._watch = watch
+        self._nodes = nodes
+        self._node_info = node_info
         self._stop_watching = asyncio.Event()
         self._logged_as: LoggingSettings | None = None
         self._drain: asyncio.Task[None] | None = None
@@ -185,8 +192,12 @@ class Lifecycle:
             stack.push_async_callback(self._store.close)
             stack.push_async_callback(self._run_events.close)
             await self._run_events.start()
+            await self._nodes.join(self._node_info)
+            stack.push_async_callback(self._nodes.leave)
+            stack.push_async_callback(self._devices.close)
             await self._devices.open()
             stack.push_async_callback(self._key_book.close)
+            stack.push_async_callback(self._keys.close)
             await self._keys.open()
             await self._quotas.open()
             stack.push_async_callback(self._quotas.flush)
@@ -251,6 +262,7 @@ class Lifecycle:
         supervisor.every("summaries of the log", _SUMMARISE_EVERY, self._summarise_log)
         supervisor.every("file descriptors", _DESCRIPTORS_EVERY, descriptors.watch)
         supervisor.every("grants", CHECK_SECONDS, self._check_grants)
+        supervisor.every("changes of other nodes", RENEWAL_SECONDS, self._renew_copies)
         supervisor.every("ticks", TICK_SECONDS, control.tick)
         supervisor.every("health events", HEALTH_SECONDS, control.broadcast_health)
 
@@ -266,6 +278,14 @@ class Lifecycle:
 
     async def _check_grants(self) -> None:
         self._gateway.access.check()
+
+    async def _renew_copies(self) -> None:
+        """Messages between nodes can be lost."""
+        try:
+            await self._keys.renew()
+            await self._devices.renew()
+        except StoreFailed as error:
+            logger.warning("changes of other nodes were not read", extra={"reason": error.message})
 
     async def _end_tasks(self) -> None:
         self._stop_watching.set()

@@ -11,6 +11,7 @@ from ..domain.ports import (
     KeyBook,
     Limits,
     NodeBus,
+    NodeDirectory,
     ResponseBook,
     RunEvents,
     RunQueue,
@@ -18,6 +19,16 @@ from ..domain.ports import (
     SessionCatalog,
     SessionStore,
 )
+
+DRIVER_MISSING = (
+    "The configuration has a database (store.url or OPENSOUL_DATABASE_URL), which needs the extra"
+    " `postgres`: pip install 'opensoul[postgres]'."
+)
+
+
+def is_driver(error: ModuleNotFoundError) -> bool:
+    """Whether it is the driver of PostgreSQL that is not installed."""
+    return (error.name or "").partition(".")[0] in ("psycopg", "psycopg_pool")
 
 
 class WorkQueue(RunQueue, RunSignals, Protocol):
@@ -44,3 +55,4 @@ class SharedStores:
     run_events: RunEvents
     queue: WorkQueue
     bus: NodeBus
+    nodes: NodeDirectory

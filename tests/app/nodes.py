@@ -2,27 +2,82 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.app.serving import Served, serving
+from dependency_injector.providers import Provider
 
-LEASE_SECONDS = 1
+from tests.app.serving import Served, config, serving
+
+LEASE = 30
+"""Seconds: no lease of a living process expires in a test."""
+
+
+@asynccontextmanager
+async def node(
+    home: Path,
+    url: str,
+    provider_url: str = "http://127.0.0.1:9/v1",
+    *,
+    name: str = "a",
+    role: str = "all",
+    lease: int = LEASE,
+    **sections: Any,
+) -> AsyncIterator[Served]:
+    """A process with a state directory of its own."""
+    async with _serving(
+        home, url, config(provider_url, **sections), name=name, role=role, lease=lease
+    ) as served:
+        yield served
+
+
+@asynccontextmanager
+async def nodes(
+    home: Path, url: str, provider_url: str = "http://127.0.0.1:9/v1", **roles: str
+) -> AsyncIterator[list[Served]]:
+    """A process for each name, in this order, with that role."""
+    async with AsyncExitStack() as stack:
+        yield [
+            await stack.enter_async_context(node(home, url, provider_url, name=name, role=role))
+            for name, role in roles.items()
+        ]
 
 
 @asynccontextmanager
 async def serving_nodes(
-    home: Path, url: str, content: Mapping[str, Any], roles: Sequence[str] = ("all", "all")
+    home: Path,
+    url: str,
+    content: Mapping[str, Any],
+    roles: Sequence[str] = ("all", "all"),
+    parts: Callable[[], dict[str, Provider[Any]]] = dict,
 ) -> AsyncIterator[list[Served]]:
-    """A node for each role. They serve `content` with the database at `url` added."""
+    """A node for each role. They serve `content` with the database at `url` added. `parts`: what
+    replaces the providers of a container, made for each node."""
     async with AsyncExitStack() as stack:
-        nodes = []
-        for number, role in enumerate(roles):
-            place = home / f"node{number}"
-            place.mkdir()
-            node = {"role": role, "name": f"node{number}", "leaseSeconds": LEASE_SECONDS}
-            whole = {**content, "store": {"url": url}, "node": node}
-            nodes.append(await stack.enter_async_context(serving(place, whole)))
-        yield nodes
+        yield [
+            await stack.enter_async_context(
+                _serving(home, url, content, name=f"node{number}", role=role, parts=parts())
+            )
+            for number, role in enumerate(roles)
+        ]
+
+
+@asynccontextmanager
+async def _serving(
+    home: Path,
+    url: str,
+    content: Mapping[str, Any],
+    *,
+    name: str,
+    role: str,
+    lease: int = LEASE,
+    parts: Mapping[str, Provider[Any]] | None = None,
+) -> AsyncIterator[Served]:
+    own = home / name
+    own.mkdir()
+    of_node = {"role": role, "name": name, "leaseSeconds": lease}
+    whole = {**content, "store": {"url": url}, "node": of_node}
+    async with serving(own, whole, **(parts or {})) as served:
+        yield served

@@ -292,12 +292,13 @@ async def test_children_of_a_killed_process_neither_hide_its_death_nor_outlive_i
         import asyncio
         import os
         import time
+        from opensoul.api import ToolStarted
         async def agent(run):
             child = os.fork()
             if not child:
                 time.sleep(3600)
                 os._exit(0)
-            yield f"{child}"
+            yield [f"{child}", ToolStarted("c", "die", "{}")]
             os.kill(os.getpid(), 9)
             await asyncio.Event().wait()
     """

@@ -19,7 +19,7 @@ from .loading import load
 from .models import ModelAccess, provided
 from .processes import ProcessHost
 from .recognition import Find, Frameworks, described
-from .runs import AgentEvent, AgentRun
+from .runs import AgentEvent, AgentRun, begins_tool
 from .threads import AgentThread, LoopBlocked, Pump
 
 logger = logging.getLogger(__name__)
@@ -92,7 +92,8 @@ class InlineHost:
         return what
 
     async def stream(self, run: AgentRun) -> AsyncGenerator[list[AgentEvent]]:
-        pump = Pump(lambda: stream(self._loaded, run, self._frameworks), None)
+        make = partial(stream, self._loaded, run, self._frameworks)
+        pump = Pump(make, None, begins_tool)
         async with aclosing(pump.read()) as batches:
             async for batch in batches:
                 yield batch
@@ -198,7 +199,7 @@ class ThreadHost:
 
     def _read(self, run: AgentRun, thread: AgentThread) -> AsyncGenerator[list[AgentEvent]]:
         make = partial(stream, self._loaded, run, self._frameworks)
-        return Pump(make, thread.loop).read()
+        return Pump(make, thread.loop, begins_tool).read()
 
     async def close(self) -> None:
         """Its thread is that of other agents, too."""

@@ -118,6 +118,10 @@ class Worker:
         self._runs[number] = queue
         return number, queue
 
+    def accept(self, number: int) -> None:
+        """The events of a run that its process waits for are processed."""
+        self._send(op="accepted", run=number)
+
     def finished(self, number: int) -> None:
         """The run needs nothing more of the process."""
         self._runs.pop(number, None)
@@ -357,6 +361,8 @@ async def _read(worker: Worker, run: AgentRun) -> AsyncGenerator[list[AgentEvent
             yield events
             if ends:
                 return
+            if frame.get("waits"):
+                worker.accept(number)
             if not queue.empty():  # What is there already does not suspend this task.
                 await asyncio.sleep(0)
     except BrokenFrame as error:

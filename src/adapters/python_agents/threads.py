@@ -8,7 +8,7 @@ import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing, suppress
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
@@ -32,19 +32,32 @@ class LoopBlocked(Exception):
     """The loop of a producer did not begin with it: other code blocks the loop."""
 
 
+def _never(batch: object) -> bool:
+    return False
+
+
 class Pump(Generic[T]):
     """Reads a stream in a task of its own, which is cancelled when nobody reads any more.
 
     Some frameworks close the connection of their model only when the task that reads them is
     cancelled, not when their generator is closed. `there` is the loop of that task; None: this one.
 
+    The stream is read ahead, up to a batch for which `is_barrier` holds: the stream goes on behind
+    that batch once the reader has asked for the next one.
+
     Waking another thread costs more than all else here, so that the reader is woken once for
     everything that it has not seen. Each side clears its flag before it looks at what the flag is
     about, and the other side changes that before it looks at the flag: no change is missed.
     """
 
-    def __init__(self, make: Make[T], there: asyncio.AbstractEventLoop | None) -> None:
+    def __init__(
+        self,
+        make: Make[T],
+        there: asyncio.AbstractEventLoop | None,
+        is_barrier: Callable[[list[T]], bool] = _never,
+    ) -> None:
         self._make = make
+        self._is_barrier = is_barrier
         self._here = asyncio.get_running_loop()
         self._there = self._here if there is None else there
         self._held: deque[list[T]] = deque()
@@ -55,6 +68,12 @@ class Pump(Generic[T]):
         """Made by the producer when it begins."""
         self._is_full = False
         """The producer waits, or is about to."""
+        self._barriers = 0
+        """How many wait until all is read, or are about to."""
+        self._is_reading = False
+        """The reader has batches, and has not asked for the next ones."""
+        self._is_left = False
+        """The reader asks for no more."""
         self._task: asyncio.Task[None] | None = None
         self._cancelled = False
         self._ended = False
@@ -78,6 +97,9 @@ class Pump(Generic[T]):
                     yield batch
                 elif self._room is None and not ended:
                     raise LoopBlocked
+                self._is_reading = False
+                if self._barriers:
+                    self._wake_producer()
                 if ended:
                     break
             if self._error is not None:
@@ -85,8 +107,24 @@ class Pump(Generic[T]):
         finally:
             self._error = None  # Its traceback refers to this object.
             unresponsive.cancel()
+            self._is_left = True
+            if self._barriers:
+                self._wake_producer()
             if not self._ended:
                 await self._cancel()
+
+    async def announce(self, batch: list[T]) -> None:
+        """Yield a batch beside the stream, and return once the reader has asked for the next one.
+        To be called on the loop of the producer while that runs."""
+        if self._room is not None:
+            self._held.append(batch)
+            self._wake()
+            await self._until_read(self._room)
+
+    @property
+    def there(self) -> asyncio.AbstractEventLoop:
+        """The loop of the producer."""
+        return self._there
 
     async def _next(self) -> None:
         await self._fresh.wait()
@@ -118,6 +156,7 @@ class Pump(Generic[T]):
 
     async def _drive(self) -> None:
         self._room = asyncio.Event()
+        _producing.set(self)
         try:
             async with aclosing(self._make()) as stream:
                 async for batch in stream:
@@ -127,7 +166,9 @@ class Pump(Generic[T]):
                         self._held.append(batch)
                         if not self._woken:
                             self._wake()
-                        if len(self._held) >= _MOST_HELD:
+                        if self._is_barrier(batch):
+                            await self._until_read(self._room)
+                        elif len(self._held) >= _MOST_HELD:
                             await self._wait_for_room(self._room)
         except asyncio.CancelledError:
             # Read only where the agent's own code has cancelled it.
@@ -149,6 +190,18 @@ class Pump(Generic[T]):
             await room.wait()
         self._is_full = False
 
+    async def _until_read(self, room: asyncio.Event) -> None:
+        self._barriers += 1
+        try:
+            while self._held or self._is_reading:
+                if self._is_left:
+                    raise asyncio.CancelledError("The run has ended.")
+                room.clear()
+                if self._held or self._is_reading:
+                    await room.wait()
+        finally:
+            self._barriers -= 1
+
     def _wake(self) -> None:
         if self._woken:
             return
@@ -159,13 +212,36 @@ class Pump(Generic[T]):
             with suppress(RuntimeError):  # The loop of the reader is closed.
                 self._here.call_soon_threadsafe(self._fresh.set)
 
+    def _wake_producer(self) -> None:
+        if self._room is not None:
+            with suppress(RuntimeError):  # Its loop is closed.
+                self._there.call_soon_threadsafe(self._room.set)
+
     def _taken(self) -> list[T]:
+        self._is_reading = True  # Before anything is taken: see `_until_read`.
         batches = [self._held.popleft() for _ in range(len(self._held))]
-        if self._is_full and self._room is not None:
-            self._there.call_soon_threadsafe(self._room.set)
+        if self._is_full:
+            self._wake_producer()
         if len(batches) == 1:
             return batches[0]
         return [item for batch in batches for item in batch]
+
+
+_producing: ContextVar[Pump[Any] | None] = ContextVar("opensoul.pump", default=None)
+"""The Pump whose stream the code is part of."""
+
+
+async def announced(*events: Any) -> None:
+    """Yield the events of a run beside its stream, and return once they are stored. For the hooks
+    that frameworks call before a tool, in any thread, with a copy of the context of the stream."""
+    pump = _producing.get()
+    if pump is None:
+        return
+    work = pump.announce(list(events))
+    if asyncio.get_running_loop() is pump.there:
+        await work
+    else:
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, pump.there))
 
 
 class CallThread:

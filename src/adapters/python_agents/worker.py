@@ -24,9 +24,9 @@ from .errors import TargetInvalid, failure_kind, own_frames
 from .functions import stream
 from .loading import load
 from .recognition import Frameworks, described
-from .runs import ENDS
+from .runs import ENDS, begins_tool
 from .threads import AgentThread, LoopBlocked, Pump
-from .wire import dump_events, frame_of, load_run, read_frame
+from .wire import MOST_SENT, dump_events, frame_of, load_run, read_frame
 
 _PR_SET_PDEATHSIG = 1
 
@@ -40,6 +40,8 @@ class _Worker:
         self._what = ""
         self._thread = AgentThread("agent")
         self._runs: dict[int, asyncio.Task[None]] = {}
+        self._accepted: dict[int, asyncio.Event] = {}
+        """By the numbers of runs: the Gateway has stored what was sent."""
 
     async def serve(self) -> None:
         while (frame := await read_frame(self._reader)) is not None:
@@ -51,12 +53,16 @@ class _Worker:
                     task = asyncio.create_task(self._run(number, frame["of"]))
                     self._runs[number] = task
                     task.add_done_callback(partial(self._forget, number))
+                case "accepted":
+                    if (accepted := self._accepted.get(frame["run"])) is not None:
+                        accepted.set()
                 case "cancel":
                     if (running := self._runs.get(frame["run"])) is not None:
                         running.cancel()
 
     def _forget(self, number: int, task: asyncio.Task[None]) -> None:
         del self._runs[number]
+        self._accepted.pop(number, None)
         if task.cancelled():  # Before it has begun: it could not report that.
             self._send(op="ended", run=number)
 
@@ -82,14 +88,23 @@ class _Worker:
     async def _run(self, number: int, data: dict[str, Any]) -> None:
         make = partial(stream, self._target, load_run(data), self._frameworks)
         # What was yielded is sent, also when the agent blocks its loop behind that.
-        pump = Pump(make, self._thread.loop)
+        pump = Pump(make, self._thread.loop, begins_tool)
+        accepted = self._accepted[number] = asyncio.Event()
+        sent = 0
         try:
             async with aclosing(pump.read()) as batches:
                 async for batch in batches:
-                    self._send(op="events", run=number, events=dump_events(batch))
+                    ends = isinstance(batch[-1], ENDS)
+                    waits = not ends and (begins_tool(batch) or sent > MOST_SENT)
+                    events = dump_events(batch)
+                    sent += self._send(op="events", run=number, events=events, waits=waits)
                     await self._writer.drain()
-                    if isinstance(batch[-1], ENDS):
+                    if ends:
                         break
+                    if waits:
+                        await accepted.wait()
+                        accepted.clear()
+                        sent = 0
             self._send(op="ended", run=number)
         except asyncio.CancelledError:
             self._send(op="ended", run=number, stuck=pump.is_stuck)
@@ -107,8 +122,11 @@ class _Worker:
                 details=_shown(error),
             )
 
-    def _send(self, **fields: object) -> None:
-        self._writer.write(frame_of(**fields))
+    def _send(self, **fields: object) -> int:
+        """The number of bytes."""
+        frame = frame_of(**fields)
+        self._writer.write(frame)
+        return len(frame)
 
 
 def _shown(error: BaseException) -> str:

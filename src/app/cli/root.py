@@ -99,6 +99,7 @@ _COMMANDS = (
     "keys",
     "token",
     "config",
+    "db",
     "doctor",
 )
 """In the order of the help. Each is a module of `commands` with a command of that name."""

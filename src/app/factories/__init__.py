@@ -39,6 +39,7 @@ from .persistence import (
     device_book,
     key_book,
     lock,
+    nodes,
     run_events,
     shared,
     store,
@@ -46,7 +47,15 @@ from .persistence import (
     stored_responses,
     workspaces,
 )
-from .process import configure_logging, facts, lifecycle, log_bounds, readiness, stop_process
+from .process import (
+    configure_logging,
+    facts,
+    lifecycle,
+    log_bounds,
+    node_info,
+    readiness,
+    stop_process,
+)
 from .providers import cooldowns, embedders, embeddings, local, models, prepare, router
 from .tooling import all_tools, builtin_tools, mcp, sandbox, session_tools, tool_service, toolbox
 
@@ -87,6 +96,8 @@ __all__ = [
     "model_server",
     "models",
     "native",
+    "node_info",
+    "nodes",
     "prepare",
     "python",
     "python_agents",

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from ...adapters.persistence.memory import MemoryLimits
 from ...adapters.system.signatures import verify_signature
-from ...domain.ports import Clock, CurrentSettings, DeviceBook, KeyBook, Limits, RunEvents
+from ...domain.ports import (
+    Clock,
+    CurrentSettings,
+    DeviceBook,
+    KeyBook,
+    Limits,
+    NodeBus,
+    RunEvents,
+)
 from ...domain.services import Access, Devices, Keys, Quotas
 from .. import plugins
 from ..shared import SharedStores
@@ -21,12 +29,12 @@ def access(
     return Access(settings=settings, limits=limits, devices=devices, keys=keys, plugins=named)
 
 
-def devices(device_book: DeviceBook, clock: Clock) -> Devices:
-    return Devices(book=device_book, clock=clock, verify=verify_signature)
+def devices(device_book: DeviceBook, clock: Clock, bus: NodeBus) -> Devices:
+    return Devices(book=device_book, clock=clock, verify=verify_signature, bus=bus)
 
 
-def keys(key_book: KeyBook, settings: CurrentSettings, clock: Clock) -> Keys:
-    return Keys(book=key_book, settings=settings, clock=clock)
+def keys(key_book: KeyBook, settings: CurrentSettings, clock: Clock, bus: NodeBus) -> Keys:
+    return Keys(book=key_book, settings=settings, clock=clock, bus=bus)
 
 
 def limits(monotonic: Clock, shared: SharedStores | None) -> Limits:

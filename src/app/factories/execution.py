@@ -14,6 +14,7 @@ from ...domain.ports import (
     Clock,
     CurrentSettings,
     NewId,
+    NodeBus,
     ResponseBook,
     RunEvents,
     RunQueue,
@@ -111,11 +112,12 @@ def executor(
     settings: CurrentSettings,
     generations: Generations,
     clock: Clock,
+    bus: NodeBus,
     new_id: NewId,
     quotas: Quotas,
 ) -> Executor:
     return Executor(
-        owner=new_id(),  # Of this process: an earlier process had another name.
+        owner=bus.node_id,
         runners=runners,
         store=store,
         catalog=catalog,

@@ -12,6 +12,7 @@ from ...adapters.persistence.memory import (
     MemoryResponses,
     MemoryRunEvents,
     MemoryStore,
+    OneNode,
     SingleNode,
 )
 from ...adapters.persistence.sqlite.keys import KEYS_FILE, SqliteKeys
@@ -27,6 +28,7 @@ from ...domain.ports import (
     KeyBook,
     NewId,
     NodeBus,
+    NodeDirectory,
     ResponseBook,
     RunEvents,
     SessionCatalog,
@@ -34,12 +36,7 @@ from ...domain.ports import (
     Workspaces,
 )
 from ..lifecycle import Lock
-from ..shared import SharedStores
-
-_MISSING = (
-    "The configuration has a database (store.url or OPENSOUL_DATABASE_URL), which needs the extra"
-    " `postgres`: install opensoul[postgres]."
-)
+from ..shared import DRIVER_MISSING, SharedStores, is_driver
 
 
 def shared(
@@ -53,14 +50,18 @@ def shared(
     try:
         from .postgres import shared_stores
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("psycopg", "psycopg_pool"):
+        if not is_driver(error):
             raise
-        raise StoreFailed(_MISSING) from error
+        raise StoreFailed(DRIVER_MISSING) from error
     return shared_stores(url.reveal(), settings, clock=clock, monotonic=monotonic, node_id=new_id())
 
 
 def bus(shared: SharedStores | None, new_id: NewId) -> NodeBus:
     return SingleNode(new_id()) if shared is None else shared.bus
+
+
+def nodes(shared: SharedStores | None, clock: Clock) -> NodeDirectory:
+    return OneNode(clock) if shared is None else shared.nodes
 
 
 def store(

@@ -11,6 +11,7 @@ from ...adapters.persistence.postgres import (
     PostgresDevices,
     PostgresKeys,
     PostgresLimits,
+    PostgresNodes,
 )
 from ...adapters.persistence.postgres.runs import PostgresQueue, PostgresRunEvents
 from ...adapters.persistence.postgres.sessions import (
@@ -56,4 +57,5 @@ def shared_stores(
         run_events=events,
         queue=queue,
         bus=PostgresBus(events.bells, node_id),
+        nodes=PostgresNodes(database, node_id, lease=chosen.node.lease, steady=monotonic),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from ...adapters.config import ConfigSource, Locations, Overrides
@@ -21,6 +21,9 @@ from ...domain.ports import (
     Embedder,
     KeyBook,
     ModelClient,
+    NodeBus,
+    NodeDirectory,
+    NodeInfo,
     RunEvents,
     SessionStore,
     Toolbox,
@@ -72,6 +75,32 @@ def readiness(
     )
 
 
+def node_info(
+    bus: NodeBus,
+    settings: CurrentSettings,
+    source: ConfigSource,
+    facts: Facts,
+    executor: Executor,
+) -> Callable[[], NodeInfo]:
+    """What this process shows of itself to the others."""
+
+    def describe() -> NodeInfo:
+        current = settings()
+        return NodeInfo(
+            id=bus.node_id,
+            name=current.node.name,
+            role=str(current.node.role),
+            version=facts.version,
+            host=facts.host,
+            pid=os.getpid(),
+            address=f"{current.listen.hosts[0]}:{current.listen.port}",
+            configuration=source.loaded.sha256,
+            runs=len(executor),
+        )
+
+    return describe
+
+
 def lifecycle(
     gateway: Gateway,
     settings: CurrentSettings,
@@ -99,6 +128,8 @@ def lifecycle(
     log_bounds: LogBounds,
     reloads: Reloads,
     source: ConfigSource,
+    nodes: NodeDirectory,
+    node_info: Callable[[], NodeInfo],
 ) -> Lifecycle:
     return Lifecycle(
         gateway=gateway,
@@ -127,4 +158,6 @@ def lifecycle(
         summarise_log=log_bounds.summarise,
         reloads=reloads,
         watch=source.watch,
+        nodes=nodes,
+        node_info=node_info,
     )

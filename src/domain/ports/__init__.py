@@ -6,7 +6,7 @@ from .clock import Clock, NewId
 from .configuration import ConfigFile
 from .knowledge import KnowledgeSource
 from .models import Embedder, ModelClient
-from .nodes import MAX_PAYLOAD_BYTES, NodeBus, OnMessage
+from .nodes import MAX_PAYLOAD_BYTES, NodeBus, NodeDirectory, NodeInfo, OnMessage
 from .responses import ResponseBook
 from .runners import NOTHING_SAID, AgentRunner, Archive, Commit, RunContext, Spent
 from .runs import RunEvents, RunQueue, RunSignals, Worker
@@ -36,6 +36,8 @@ __all__ = [
     "ModelClient",
     "NewId",
     "NodeBus",
+    "NodeDirectory",
+    "NodeInfo",
     "OnMessage",
     "OpenTurn",
     "ResponseBook",

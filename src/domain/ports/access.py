@@ -81,8 +81,15 @@ class KeyBook(Protocol):
         """All keys, also revoked ones."""
         ...
 
-    async def save(self, key: ApiKey) -> None:
-        """Add the key, or replace the one with its id. Returns when it is durable."""
+    async def newer(self) -> tuple[ApiKey, ...] | None:
+        """All keys, where another process has saved one since this one has loaded or saved; else
+        None."""
+        ...
+
+    async def save(self, key: ApiKey) -> bool:
+        """Add the key, or replace the one with its id. Returns when it is durable.
+
+        False, and nothing changes, where another process has saved meanwhile: see `newer`."""
         ...
 
     async def usage(self, since: str) -> tuple[KeyUsage, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 MAX_PAYLOAD_BYTES = 7_000
@@ -42,4 +43,46 @@ class NodeBus(Protocol):
     def on_gap(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Call `listener` when messages may have been lost, until the returned function is
         called."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """A process of a Gateway. Times are Unix seconds, of the clock that all processes share."""
+
+    id: str
+    """Also the `owner` of the Runs that it executes."""
+    name: str
+    role: str
+    version: str
+    host: str
+    pid: int
+    address: str = ""
+    """Where it serves; empty until it does."""
+    configuration: str = ""
+    """A digest of its configuration: processes with other settings have another one."""
+    started_at: float = 0.0
+    seen_at: float = 0.0
+    """When it was heard of last."""
+    runs: int = 0
+    """Runs that it executes."""
+    alive: bool = True
+    """It was heard of within its lease."""
+
+
+class NodeDirectory(Protocol):
+    """The processes of a Gateway, each of which shows three times a lease that it is there."""
+
+    async def list(self) -> tuple[NodeInfo, ...]:
+        """Those that have not ended by themselves, in the order of their start. One that died is
+        in it for some minutes, as not `alive`. Raises StoreFailed."""
+        ...
+
+    async def join(self, describe: Callable[[], NodeInfo]) -> None:
+        """Enter this process, and show from now on that it is there. `describe` is called each
+        time; its times and `alive` do not count. Raises StoreFailed."""
+        ...
+
+    async def leave(self) -> None:
+        """This process ends. Nothing where it has not joined."""
         ...

@@ -20,6 +20,7 @@ from .model_calls import ModelCalls
 from .quotas import Allowance, Allowances, Quotas
 from .responses import CONVERSATION, Responses, after, conversation_locked, repeated_item
 from .sessions import SessionService
+from .shared_copy import RENEWAL_SECONDS
 from .submissions import run_id_of_key
 from .token_counts import Measures, TokenCounts
 from .tools import CallOutcome, CallResult, DirectCall, ToolListing, ToolService
@@ -30,6 +31,7 @@ __all__ = [
     "CONVERSATION",
     "EXPIRY_SECONDS",
     "MAX_RUNS_LISTED",
+    "RENEWAL_SECONDS",
     "Access",
     "ActiveRuns",
     "AgentSessions",

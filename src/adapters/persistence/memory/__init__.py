@@ -4,6 +4,7 @@ from .approvals import MemoryApprovals
 from .bus import SingleNode
 from .keys import MemoryKeys
 from .limits import MemoryLimits
+from .nodes import OneNode
 from .responses import MemoryResponses
 from .run_events import MemoryRunEvents
 from .store import MemoryStore
@@ -15,5 +16,6 @@ __all__ = [
     "MemoryResponses",
     "MemoryRunEvents",
     "MemoryStore",
+    "OneNode",
     "SingleNode",
 ]

@@ -17,8 +17,12 @@ class MemoryKeys:
     async def load(self) -> tuple[ApiKey, ...]:
         return tuple(self._keys.values())
 
-    async def save(self, key: ApiKey) -> None:
+    async def newer(self) -> tuple[ApiKey, ...] | None:
+        return None
+
+    async def save(self, key: ApiKey) -> bool:
         self._keys[key.id] = key
+        return True
 
     async def usage(self, since: str) -> tuple[KeyUsage, ...]:
         rows = [row for row in self._usage.values() if row.day >= since]

@@ -4,10 +4,32 @@ Nothing outside imports this package before the configuration asks for PostgreSQ
 optional dependency.
 """
 
+from .administration import (
+    DatabaseStatus,
+    TableSize,
+    are_one_database,
+    database_status,
+    migrate_database,
+    pools_transactions,
+)
 from .bus import PostgresBus
 from .database import Database
 from .devices import PostgresDevices
 from .keys import PostgresKeys
 from .limits import PostgresLimits
+from .nodes import PostgresNodes
 
-__all__ = ["Database", "PostgresBus", "PostgresDevices", "PostgresKeys", "PostgresLimits"]
+__all__ = [
+    "Database",
+    "DatabaseStatus",
+    "PostgresBus",
+    "PostgresDevices",
+    "PostgresKeys",
+    "PostgresLimits",
+    "PostgresNodes",
+    "TableSize",
+    "are_one_database",
+    "database_status",
+    "migrate_database",
+    "pools_transactions",
+]

@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from psycopg import AsyncConnection, Error, OperationalError, ProgrammingError
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg import AsyncConnection, Error, OperationalError
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from ....domain.errors import LeaseLost, StoreFailed
 from ..common import FailureLog, Undecodable
 from .migrations import migrate
+from .opening import check_schema, connection_string, first_connection, reason
 
 T = TypeVar("T")
 
@@ -28,18 +28,6 @@ _LOST = {
     LATER_ATTEMPT: "A later attempt of the run has stored a step.",
     TURN_STORED: "The turn of the run is stored already.",
 }
-_OPTIONS: Mapping[str, object] = {
-    "application_name": "opensoul",
-    "client_encoding": "utf8",
-    "connect_timeout": 5,
-    "keepalives": 1,
-    "keepalives_idle": 5,
-    "keepalives_interval": 2,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 10_000,
-}
-"""Connection parameters, unless the address has them."""
-_OLDEST_SERVER = 15
 _START_PATIENCE = 30.0
 """Seconds for the first connections of the pool, after one could be made."""
 
@@ -187,8 +175,8 @@ class Database:
         )
         try:
             # By itself: a pool would retry, and say only that no connection came in time.
-            async with await AsyncConnection.connect(self.url, autocommit=True) as connection:
-                _check_version(connection)
+            async with first_connection(self.url) as connection:
+                await check_schema(connection)
                 await migrate(connection)
             await pool.open(wait=True, timeout=_START_PATIENCE)
         except StoreFailed:
@@ -196,7 +184,8 @@ class Database:
             raise
         except (Error, OSError) as error:
             await pool.close()
-            raise StoreFailed(f"The database cannot be opened: {_reason(error)}") from error
+            problem = f"The database cannot be opened: {reason(error, self.url)}"
+            raise StoreFailed(problem) from error
         return pool
 
     async def _attempt(
@@ -226,7 +215,7 @@ class Database:
         if isinstance(error, PoolTimeout):
             waited = f"no connection was to be had within {self._patience:g} s"
             return StoreFailed(f"The database does not answer: {waited}.", retry_after=5.0)
-        return StoreFailed(f"The database cannot be used: {_reason(error)}")
+        return StoreFailed(f"The database cannot be used: {reason(error, self.url)}")
 
 
 async def fetch_all(
@@ -242,28 +231,3 @@ async def fetch_one(
 ) -> tuple[Any, ...] | None:
     rows = await fetch_all(connection, query, values)
     return rows[0] if rows else None
-
-
-def connection_string(url: str) -> str:
-    """The address with our defaults. Raises StoreFailed without the address, which may have a
-    password."""
-    try:
-        given = conninfo_to_dict(url)
-    except ProgrammingError as error:
-        problem = "The address of the database cannot be read; it has to be one of libpq, such as"
-        raise StoreFailed(f"{problem} postgresql://user@host/name.") from error
-    return make_conninfo(**{**_OPTIONS, **given})  # type: ignore[arg-type]  # values are plain
-
-
-def _check_version(connection: Connection) -> None:
-    version = connection.info.server_version // 10_000
-    if version < _OLDEST_SERVER:
-        raise StoreFailed(
-            f"The server of the database is PostgreSQL {version}; {_OLDEST_SERVER} or later is"
-            " needed."
-        )
-
-
-def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if text.endswith(".") else f"{text}."
