@@ -12,6 +12,7 @@ from ..domain.ports import (
     Limits,
     NodeBus,
     NodeDirectory,
+    PresenceBook,
     ResponseBook,
     RunEvents,
     RunQueue,
@@ -63,3 +64,4 @@ class SharedStores:
     watchers: Watchers
     bus: NodeBus
     nodes: NodeDirectory
+    presence: PresenceBook

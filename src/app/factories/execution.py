@@ -70,9 +70,15 @@ def approvals(
     signals: RunSignals,
     run_events: RunEvents,
     clock: Clock,
+    bus: NodeBus,
 ) -> Approvals:
     return Approvals(
-        book=stored_approvals, queue=queue, signals=signals, run_events=run_events, clock=clock
+        book=stored_approvals,
+        queue=queue,
+        signals=signals,
+        run_events=run_events,
+        clock=clock,
+        bus=bus,
     )
 
 

@@ -6,7 +6,7 @@ from .clock import Clock, NewId
 from .configuration import ConfigFile
 from .knowledge import KnowledgeSource
 from .models import Embedder, ModelClient
-from .nodes import MAX_PAYLOAD_BYTES, NodeBus, NodeDirectory, NodeInfo, OnMessage
+from .nodes import MAX_PAYLOAD_BYTES, NodeBus, NodeDirectory, NodeInfo, OnMessage, PresenceBook
 from .responses import ResponseBook
 from .runners import NOTHING_SAID, AgentRunner, Archive, Commit, RunContext, Spent
 from .runs import RunEvents, RunQueue, RunSignals, Watchers, Worker
@@ -40,6 +40,7 @@ __all__ = [
     "NodeInfo",
     "OnMessage",
     "OpenTurn",
+    "PresenceBook",
     "ResponseBook",
     "RunContext",
     "RunEvents",
