@@ -16,7 +16,7 @@ from tests.fakes.provider import FakeProvider
 from tests.persistence.postgres_server import Cluster, private_cluster, server_programs
 
 from .nodes import node, nodes
-from .serving import Served
+from .serving import SECRET, Served
 
 PATIENCE = 60.0
 """Seconds; after that it hangs."""
@@ -104,3 +104,27 @@ async def test_what_cannot_be_read_is_no_outage(tmp_path: Path, postgres_url: st
         await database.rows("SELECT 1/0")
     assert not database.away_within(60)
     await database.close()
+
+
+async def test_a_process_ends_while_the_database_is_away(tmp_path: Path, cluster: Cluster) -> None:
+    gate = asyncio.Event()
+    async with (
+        FakeProvider(answer("Hel", "lo!", gate=gate)) as provider,
+        node(
+            tmp_path,
+            cluster.url,
+            provider.base_url,
+            gateway={
+                "auth": {"token": SECRET},
+                "http": {"endpoints": {"chatCompletions": {"enabled": True}}},
+                "shutdown": {"graceSeconds": 0},
+            },
+        ) as served,
+        served.ask(stream=True) as response,
+    ):
+        await response.content.readuntil(b"Hel")
+        cluster.stop()
+        await asyncio.wait_for(served.container.lifecycle().stop(), PATIENCE)
+        cluster.start()
+
+        assert b"[DONE]" not in await response.read()

@@ -214,7 +214,7 @@ class Executor:
         self._queue.refuse()
         if await self._is_idle_within(grace):
             return
-        for spec in await self._queue.unfinished(waiting=False):
+        for spec in await self._queue.unfinished(waiting=False, here=True):
             if not await self._hand_back(spec.id):
                 await self._signals.abort(spec.id, "The Gateway is shutting down.")
         patience = min(self._patience, _LAST_PATIENCE)
@@ -229,7 +229,11 @@ class Executor:
         live = self._live.get(run_id)
         if live is not None and (live.committing or live.stopping is not None):
             return False
-        if not await self._queue.hand_back(run_id):
+        try:
+            if not await self._queue.hand_back(run_id):
+                return False
+        except StoreFailed as error:
+            logger.warning("a run was not handed back", extra={"run": run_id, "why": error.message})
             return False
         if live is not None:
             self._drop(live)

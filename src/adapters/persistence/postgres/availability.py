@@ -22,30 +22,35 @@ class DatabaseAway(StoreFailed):
         super().__init__(message, retry_after=_RETRY_AFTER)
 
 
+def _is_of_connection(error: Exception) -> bool:
+    """Or else of a statement."""
+    if isinstance(error, OperationalError):
+        return error.sqlstate is None or error.sqlstate.startswith(_AWAY_STATES)
+    return isinstance(error, OSError) and not isinstance(error, Error)
+
+
 class Availability:
     """Noted with each call."""
 
     def __init__(self) -> None:
         self._is_away = False
-        self._back_at = float("-inf")
+        self._back_at = self._reached_at = float("-inf")
 
-    def failed(self) -> None:
-        """The database could not be reached."""
+    def failed(self, error: Exception, begun_at: float) -> bool:
+        """A call has failed. Whether that means that the database cannot be reached: a connection
+        that was to be had for others only does not."""
+        if not _is_of_connection(error) or self._reached_at > begun_at:
+            return False
         self._is_away = True
+        return True
 
     def succeeded(self) -> None:
-        """It was reached."""
+        """A call has reached the database."""
+        self._reached_at = time.monotonic()
         if self._is_away:
             self._is_away = False
-            self._back_at = time.monotonic()
+            self._back_at = self._reached_at
 
     def away_within(self, seconds: float) -> bool:
         """Whether it cannot be reached, or could not at some time in the last `seconds`."""
         return self._is_away or time.monotonic() - self._back_at < seconds
-
-
-def means_away(error: Exception) -> bool:
-    """Whether the error is one of the connection, and not of a statement."""
-    if isinstance(error, OperationalError):
-        return error.sqlstate is None or error.sqlstate.startswith(_AWAY_STATES)
-    return isinstance(error, OSError) and not isinstance(error, Error)

@@ -259,7 +259,7 @@ class LocalQueue:
         return True
 
     async def unfinished(
-        self, key: SessionKey | None = None, *, waiting: bool = True
+        self, key: SessionKey | None = None, *, waiting: bool = True, here: bool = False
     ) -> tuple[RunSpec, ...]:
         return tuple(
             entry.spec

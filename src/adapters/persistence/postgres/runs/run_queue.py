@@ -98,9 +98,14 @@ class PostgresQueue:
         return self._process.slots.used
 
     async def unfinished(
-        self, key: SessionKey | None = None, *, waiting: bool = True
+        self, key: SessionKey | None = None, *, waiting: bool = True, here: bool = False
     ) -> tuple[RunSpec, ...]:
         """Of commands those of this process: other processes have no specs of theirs."""
+        if here:
+            claims = [run.held_claim for run in self._process.held]
+            return tuple(
+                claim.spec for claim in claims if key is None or claim.spec.session_key == key
+            )
         stored = await unfinished_runs(
             self._events.database, None if key is None else str(key), waiting=waiting
         )
