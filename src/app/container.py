@@ -293,6 +293,7 @@ class Container(DeclarativeContainer):
         mcp,
         sandbox,
         python_agents,
+        nodes,
         log_ring,
         stop_process,
         facts,

@@ -165,3 +165,40 @@ def test_a_directory_without_a_database_is_named(with_database: Home, tmp_path: 
     refused = with_database.opensoul("db", "import", "--from", str(tmp_path))
     assert refused.code == 1
     assert "There is no database of a Gateway at" in refused.err
+
+
+def enter_node(url: str, name: str, *, configuration: str, silent: bool = False) -> None:
+    """A row of a node, as its heartbeats write it."""
+    values = (name, name.encode(), "all", "1.2.3", b"machine", 7, b"127.0.0.1:1", configuration)
+    with psycopg.connect(url) as connection:
+        marks = ", ".join(["%s"] * len(values))
+        connection.execute(f"SELECT node_heartbeat({marks}, 10, 300)", values)
+        if silent:
+            connection.execute("UPDATE nodes SET heartbeat_at = 0 WHERE id = %s", (name,))
+
+
+def test_nodes_shows_who_is_there_and_whose_configuration_differs(with_database: Home) -> None:
+    before = with_database.opensoul("nodes")
+    assert before.code == 1
+    assert "opensoul db migrate" in before.err
+    with_database.opensoul("db", "migrate")
+    assert with_database.opensoul("nodes").out == "No node is running.\n"
+
+    url = os.environ["OPENSOUL_DATABASE_URL"]
+    for name in ("a", "b"):
+        enter_node(url, name, configuration="1111111122222222")
+    enter_node(url, "c", configuration="3333333344444444")
+    enter_node(url, "gone", configuration="1111111122222222", silent=True)
+    shown = with_database.opensoul("nodes")
+    lines = shown.out.splitlines()
+    assert [line.split()[0] for line in lines] == ["NAME", "a", "b", "c", "gone"]
+    assert [line.endswith(" *") for line in lines[1:]] == [False, False, True, False]
+    assert "(dead)" in lines[4]
+    assert "another configuration" in shown.err
+    listed = with_database.opensoul("nodes", "--json").json["nodes"]
+    assert [(row["name"], row["alive"], row["differs"]) for row in listed] == [
+        ("a", True, False),
+        ("b", True, False),
+        ("c", True, True),
+        ("gone", False, False),
+    ]

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from opensoul.adapters.persistence.memory import MemoryLimits
+from opensoul.adapters.persistence.memory import MemoryLimits, OneNode
 from opensoul.adapters.persistence.memory.store import MemoryStore
 from opensoul.adapters.persistence.queue import Lanes, LocalQueue
 from opensoul.adapters.transports.control.broadcast import broadcast_session_changes
@@ -222,6 +222,7 @@ def dependencies(bench: Bench) -> Dependencies:
         sandboxes=no_sandboxes,
         python_agents=tuple,
         facts=Facts("1", "host", "/state/opensoul.json", "/state", 0.0),
+        nodes=OneNode(bench.clock),
         store="memory",
         clock=bench.clock,
         new_id=bench.new_id,

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ....domain.ports import Clock, ConfigFile, NewId, Workspaces
+from ....domain.ports import Clock, ConfigFile, NewId, NodeDirectory, Workspaces
 from ....domain.services import Approvals, Devices, Gateway, Keys, SessionService, ToolService
 from .handshake import Facts
 
@@ -58,6 +58,7 @@ class Dependencies:
     only."""
     python_agents: Callable[[], Sequence[Mapping[str, object]]]
     """The state of each Python agent; `target` and `problem` are for administrators only."""
+    nodes: NodeDirectory
     store: str
     """The path of the session store; only administrators see it."""
     clock: Clock
