@@ -6,7 +6,15 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ....domain.ports import Clock, ConfigFile, NewId, NodeDirectory, Workspaces
+from ....domain.ports import (
+    Clock,
+    ConfigFile,
+    NewId,
+    NodeBus,
+    NodeDirectory,
+    PresenceBook,
+    Workspaces,
+)
 from ....domain.services import Approvals, Devices, Gateway, Keys, SessionService, ToolService
 from .handshake import Facts
 
@@ -36,6 +44,9 @@ class Dependencies:
     """`stop` ends the process like a signal."""
 
     gateway: Gateway
+    bus: NodeBus
+    presence: PresenceBook | None
+    """Where the processes of this Gateway list their clients; None: there are no others."""
     session_service: SessionService
     approvals: Approvals
     devices: Devices
