@@ -47,6 +47,7 @@ from ..domain.ports import (
     KeyBook,
     KnowledgeSource,
     Limits,
+    Meter,
     ModelClient,
     NewId,
     NodeBus,
@@ -303,6 +304,7 @@ class Container(DeclarativeContainer):
         clock,
         new_id,
     )
+    meters: Provider[list[Meter]] = Singleton(making.meters, work_queue, executor, settings, shared)
     transports: Provider[list[Transport]] = Singleton(
         making.transports,
         gateway,
@@ -313,6 +315,7 @@ class Container(DeclarativeContainer):
         token_counts,
         control,
         readiness,
+        meters,
         web,
         facts,
         clock,

@@ -10,10 +10,12 @@ from ..domain.ports import (
     DeviceBook,
     KeyBook,
     Limits,
+    Meter,
     NodeBus,
     NodeDirectory,
     PresenceBook,
     ResponseBook,
+    RunCounter,
     RunEvents,
     RunQueue,
     RunSignals,
@@ -33,8 +35,8 @@ def is_driver(error: ModuleNotFoundError) -> bool:
     return (error.name or "").partition(".")[0] in ("psycopg", "psycopg_pool")
 
 
-class WorkQueue(RunQueue, RunSignals, Protocol):
-    """The queue of a process, with its signals."""
+class WorkQueue(RunQueue, RunSignals, RunCounter, Protocol):
+    """The queue of a process, with its signals and counts."""
 
     @property
     def lease(self) -> float:
@@ -60,3 +62,4 @@ class SharedStores:
     bus: NodeBus
     nodes: NodeDirectory
     presence: PresenceBook
+    meter: Meter

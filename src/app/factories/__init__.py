@@ -17,7 +17,7 @@ from .agents import (
 )
 from .authorization import access, devices, keys, limits, quotas
 from .configuration import config_file, inputs, locations, settings, source, token_file
-from .endpoints import control, transports
+from .endpoints import control, meters, transports
 from .execution import (
     agent_sessions,
     approval_book,
@@ -93,6 +93,7 @@ __all__ = [
     "lock",
     "log_bounds",
     "mcp",
+    "meters",
     "model_server",
     "models",
     "native",

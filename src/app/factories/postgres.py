@@ -14,6 +14,7 @@ from ...adapters.persistence.postgres import (
     PostgresDevices,
     PostgresKeys,
     PostgresLimits,
+    PostgresMeter,
     PostgresNodes,
     PostgresPresence,
 )
@@ -66,6 +67,7 @@ def shared_stores(
         bus=PostgresBus(events.bells, node_id),
         nodes=nodes,
         presence=PostgresPresence(database, node_id),
+        meter=PostgresMeter(events),
     )
 
 

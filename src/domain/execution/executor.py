@@ -156,6 +156,8 @@ class Executor:
         self._idle = asyncio.Event()
         self._idle.set()
         self.owner = owner
+        self.lease_losses = 0
+        self.take_overs = 0
         queue.serve(owner, self)
 
     def __len__(self) -> int:
@@ -305,6 +307,7 @@ class Executor:
         """Begin another attempt; whether the Run had started, None where it has ended instead."""
         claim = live.claim
         if claim.taken_over:
+            self.take_overs += 1
             decision, record = await decide(claim, self._run_events, self._catalog)
             if not isinstance(decision, Resumed):
                 live.committing = True
@@ -593,6 +596,7 @@ class Executor:
             self._idle.set()
 
     def _note_lost(self, live: LiveRun) -> None:
+        self.lease_losses += 1
         extra = {"run": live.spec.id, "attempt": live.claim.attempt}
         logger.warning("the lease of a run was lost", extra=extra)
 

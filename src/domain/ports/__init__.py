@@ -5,6 +5,7 @@ from .access import Authenticator, DeviceBook, KeyBook, Limits
 from .clock import Clock, NewId
 from .configuration import ConfigFile
 from .knowledge import KnowledgeSource
+from .metrics import Meter, Metric, MetricKind, RunCounter, RunCounts
 from .models import Embedder, ModelClient
 from .nodes import MAX_PAYLOAD_BYTES, NodeBus, NodeDirectory, NodeInfo, OnMessage, PresenceBook
 from .responses import ResponseBook
@@ -33,6 +34,9 @@ __all__ = [
     "KeyBook",
     "KnowledgeSource",
     "Limits",
+    "Meter",
+    "Metric",
+    "MetricKind",
     "ModelClient",
     "NewId",
     "NodeBus",
@@ -43,6 +47,8 @@ __all__ = [
     "PresenceBook",
     "ResponseBook",
     "RunContext",
+    "RunCounter",
+    "RunCounts",
     "RunEvents",
     "RunQueue",
     "RunSignals",

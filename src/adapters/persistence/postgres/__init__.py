@@ -17,6 +17,7 @@ from .database import Database
 from .devices import PostgresDevices
 from .keys import PostgresKeys
 from .limits import PostgresLimits
+from .meter import PostgresMeter
 from .nodes import PostgresNodes
 from .presence import PostgresPresence
 
@@ -27,6 +28,7 @@ __all__ = [
     "PostgresDevices",
     "PostgresKeys",
     "PostgresLimits",
+    "PostgresMeter",
     "PostgresNodes",
     "PostgresPresence",
     "TableSize",

@@ -154,6 +154,10 @@ class Database:
 
         return await self.run(execute, repeat=repeat)
 
+    def pool_stats(self) -> dict[str, int]:
+        """The counters of the pool of connections, by the driver's names."""
+        return {} if self._pool is None else dict(self._pool.get_stats())
+
     async def _call(
         self, work: Callable[[Connection], Awaitable[T]], may_repeat: Callable[[], bool]
     ) -> T:
