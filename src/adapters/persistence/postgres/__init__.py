@@ -13,7 +13,7 @@ from .administration import (
     pools_transactions,
 )
 from .bus import PostgresBus
-from .database import Database
+from .database import CONNECTIONS_OF_NODE, Database
 from .devices import PostgresDevices
 from .keys import PostgresKeys
 from .limits import PostgresLimits
@@ -22,6 +22,7 @@ from .nodes import PostgresNodes
 from .presence import PostgresPresence
 
 __all__ = [
+    "CONNECTIONS_OF_NODE",
     "Database",
     "DatabaseStatus",
     "PostgresBus",

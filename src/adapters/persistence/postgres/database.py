@@ -29,6 +29,9 @@ _LOST = {
     LATER_ATTEMPT: "A later attempt of the run has stored a step.",
     TURN_STORED: "The turn of the run is stored already.",
 }
+_CONNECTIONS = (4, 10)
+CONNECTIONS_OF_NODE = _CONNECTIONS[1] + 1
+"""What a process opens at most: the pool, and one connection that listens."""
 _START_PATIENCE = 30.0
 """Seconds for the first connections of the pool, after one could be made."""
 
@@ -46,7 +49,7 @@ class Database:
         self,
         url: str,
         *,
-        connections: tuple[int, int] = (4, 10),
+        connections: tuple[int, int] = _CONNECTIONS,
         patience: float = 5.0,
         behind_pooler: bool = False,
     ) -> None:
