@@ -45,6 +45,7 @@ from ..domain.ports import (
     DeviceBook,
     Embedder,
     KeyBook,
+    KeyCounters,
     KnowledgeSource,
     Limits,
     ModelClient,
@@ -216,8 +217,9 @@ class Container(DeclarativeContainer):
     devices: Provider[Devices] = Singleton(making.devices, device_book, clock, bus)
     limits: Provider[Limits] = Singleton(making.limits, monotonic, shared)
     keys: Provider[Keys] = Singleton(making.keys, key_book, settings, clock, bus)
+    key_counters: Provider[KeyCounters] = Singleton(making.key_counters, monotonic, shared)
     quotas: Provider[Quotas] = Singleton(
-        making.quotas, keys, key_book, run_events, settings, clock, monotonic
+        making.quotas, keys, key_book, key_counters, run_events, settings, clock, monotonic, shared
     )
     access: Provider[Access] = Singleton(
         making.access, settings, limits, devices, keys, find_plugins

@@ -9,6 +9,7 @@ from ..domain.ports import (
     ApprovalBook,
     DeviceBook,
     KeyBook,
+    KeyCounters,
     Limits,
     NodeBus,
     NodeDirectory,
@@ -51,6 +52,7 @@ class SharedStores:
     responses: ResponseBook
     devices: DeviceBook
     keys: KeyBook
+    key_counters: KeyCounters
     limits: Limits
     run_events: RunEvents
     queue: WorkQueue

@@ -15,7 +15,7 @@ from .agents import (
     runners,
     system_prompts,
 )
-from .authorization import access, devices, keys, limits, quotas
+from .authorization import access, devices, key_counters, keys, limits, quotas
 from .configuration import config_file, inputs, locations, settings, source, token_file
 from .endpoints import control, transports
 from .execution import (
@@ -83,6 +83,7 @@ __all__ = [
     "generations",
     "inputs",
     "key_book",
+    "key_counters",
     "keys",
     "knowledge",
     "lanes",

@@ -1,7 +1,7 @@
 """What the domain needs from outside, as Protocols. Each docstring is the promise of an adapter."""
 
 from ..sessions import Transcript
-from .access import Authenticator, DeviceBook, KeyBook, Limits
+from .access import Authenticator, DeviceBook, KeyBook, KeyCounters, Limits, RunAdmission
 from .clock import Clock, NewId
 from .configuration import ConfigFile
 from .knowledge import KnowledgeSource
@@ -31,6 +31,7 @@ __all__ = [
     "DeviceBook",
     "Embedder",
     "KeyBook",
+    "KeyCounters",
     "KnowledgeSource",
     "Limits",
     "ModelClient",
@@ -41,6 +42,7 @@ __all__ = [
     "OnMessage",
     "OpenTurn",
     "ResponseBook",
+    "RunAdmission",
     "RunContext",
     "RunEvents",
     "RunQueue",

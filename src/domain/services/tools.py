@@ -170,7 +170,7 @@ class ToolService:
         SessionKeyInvalid, KeyReused, UnknownTool, RateLimited, GatewayBusy, ShuttingDown, and
         Unauthenticated where a grant has ended meanwhile."""
         require(principal, Action.CALL_TOOL)
-        self._gateway.check_request(principal)
+        await self._gateway.check_request(principal)
         context = await self._context(principal, call.session_key, call.agent_id)
         log_fields: dict[str, object] = {
             "tool": call.tool[:_LONGEST_NAME],

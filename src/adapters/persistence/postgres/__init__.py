@@ -15,6 +15,7 @@ from .administration import (
 from .bus import PostgresBus
 from .database import Database
 from .devices import PostgresDevices
+from .key_counters import PostgresKeyCounters
 from .keys import PostgresKeys
 from .limits import PostgresLimits
 from .nodes import PostgresNodes
@@ -24,6 +25,7 @@ __all__ = [
     "DatabaseStatus",
     "PostgresBus",
     "PostgresDevices",
+    "PostgresKeyCounters",
     "PostgresKeys",
     "PostgresLimits",
     "PostgresNodes",
