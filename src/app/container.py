@@ -253,6 +253,7 @@ class Container(DeclarativeContainer):
         new_id,
         late_gateway,
         quotas,
+        shared,
     )
     embeddings: Provider[EmbeddingService] = Singleton(
         making.embeddings, gateway, embedders, quotas
@@ -282,6 +283,8 @@ class Container(DeclarativeContainer):
     control: Provider[ControlPlane] = Singleton(
         making.control,
         gateway,
+        bus,
+        shared,
         session_service,
         approvals,
         devices,

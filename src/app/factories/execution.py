@@ -152,6 +152,7 @@ def gateway(
     new_id: NewId,
     late_gateway: Late[Gateway],
     quotas: Quotas,
+    shared: SharedStores | None,
 ) -> Gateway:
     gateway = Gateway(
         settings=settings,
@@ -165,6 +166,7 @@ def gateway(
         clock=clock,
         new_id=new_id,
         quotas=quotas,
+        watchers=None if shared is None else shared.watchers,
     )
     late_gateway.bind(gateway)
     return gateway

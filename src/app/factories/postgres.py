@@ -16,6 +16,7 @@ from ...adapters.persistence.postgres import (
     PostgresKeys,
     PostgresLimits,
     PostgresNodes,
+    PostgresPresence,
 )
 from ...adapters.persistence.postgres.runs import Bells, PostgresQueue, PostgresRunEvents
 from ...adapters.persistence.postgres.sessions import (
@@ -43,11 +44,13 @@ def shared_stores(
         keep_bytes=chosen.runs.keep_bytes,
         listen_url=listen_url,
     )
+    nodes = PostgresNodes(database, node_id, lease=chosen.node.lease, steady=monotonic)
     queue = PostgresQueue(
         events,
         limits=lambda: settings().lanes,
         lease=chosen.node.lease,
         works=chosen.node.role is not NodeRole.GATEWAY,
+        nodes=nodes,
     )
     store = PostgresStore(database)
     return SharedStores(
@@ -61,8 +64,10 @@ def shared_stores(
         limits=PostgresLimits(database, steady=monotonic),
         run_events=events,
         queue=queue,
+        watchers=queue.watchers,
         bus=PostgresBus(events.bells, node_id),
-        nodes=PostgresNodes(database, node_id, lease=chosen.node.lease, steady=monotonic),
+        nodes=nodes,
+        presence=PostgresPresence(database, node_id),
     )
 
 

@@ -19,6 +19,7 @@ from .key_counters import PostgresKeyCounters
 from .keys import PostgresKeys
 from .limits import PostgresLimits
 from .nodes import PostgresNodes
+from .presence import PostgresPresence
 
 __all__ = [
     "Database",
@@ -29,6 +30,7 @@ __all__ = [
     "PostgresKeys",
     "PostgresLimits",
     "PostgresNodes",
+    "PostgresPresence",
     "TableSize",
     "are_one_database",
     "database_status",
