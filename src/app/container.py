@@ -72,6 +72,7 @@ from ..domain.services import (
     Devices,
     EmbeddingService,
     Gateway,
+    KeyedCalls,
     Keys,
     Quotas,
     Responses,
@@ -258,6 +259,7 @@ class Container(DeclarativeContainer):
     embeddings: Provider[EmbeddingService] = Singleton(
         making.embeddings, gateway, embedders, quotas
     )
+    keyed_calls: Provider[KeyedCalls] = Singleton(making.keyed_calls, shared, bus, monotonic)
     tool_service: Provider[ToolService] = Singleton(
         making.tool_service,
         gateway,
@@ -266,6 +268,7 @@ class Container(DeclarativeContainer):
         toolbox,
         approval_book,
         validate,
+        keyed_calls,
         new_id,
         clock,
         monotonic,

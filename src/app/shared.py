@@ -7,6 +7,7 @@ from typing import Protocol
 
 from ..domain.ports import (
     ApprovalBook,
+    CallBook,
     DeviceBook,
     KeyBook,
     KeyCounters,
@@ -51,6 +52,7 @@ class SharedStores:
     store: SessionStore
     catalog: SessionCatalog
     approvals: ApprovalBook
+    calls: CallBook
     responses: ResponseBook
     devices: DeviceBook
     keys: KeyBook

@@ -57,7 +57,16 @@ from .process import (
     stop_process,
 )
 from .providers import cooldowns, embedders, embeddings, local, models, prepare, router
-from .tooling import all_tools, builtin_tools, mcp, sandbox, session_tools, tool_service, toolbox
+from .tooling import (
+    all_tools,
+    builtin_tools,
+    keyed_calls,
+    mcp,
+    sandbox,
+    session_tools,
+    tool_service,
+    toolbox,
+)
 
 __all__ = [
     "access",
@@ -84,6 +93,7 @@ __all__ = [
     "inputs",
     "key_book",
     "key_counters",
+    "keyed_calls",
     "keys",
     "knowledge",
     "lanes",

@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from ...adapters.persistence.postgres import (
     Database,
     PostgresBus,
+    PostgresCalls,
     PostgresDevices,
     PostgresKeyCounters,
     PostgresKeys,
@@ -57,6 +58,7 @@ def shared_stores(
         store=store,
         catalog=store,
         approvals=PostgresApprovals(database),
+        calls=PostgresCalls(database),
         responses=PostgresResponses(database),
         devices=PostgresDevices(database),
         keys=PostgresKeys(database),

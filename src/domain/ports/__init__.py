@@ -13,7 +13,7 @@ from .runs import RunEvents, RunQueue, RunSignals, Watchers, Worker
 from .sandbox import Sandbox
 from .sessions import OpenTurn, SessionCatalog, SessionStore, StoredSession, Turn
 from .settings import CurrentSettings
-from .tools import ApprovalBook, Toolbox, ToolContext
+from .tools import ApprovalBook, CallBook, KeyedCall, Toolbox, ToolContext
 from .web import WebClient, WebFailed, WebLimits, WebResource
 from .workspaces import Workspaces
 
@@ -24,6 +24,7 @@ __all__ = [
     "ApprovalBook",
     "Archive",
     "Authenticator",
+    "CallBook",
     "Clock",
     "Commit",
     "ConfigFile",
@@ -32,6 +33,7 @@ __all__ = [
     "Embedder",
     "KeyBook",
     "KeyCounters",
+    "KeyedCall",
     "KnowledgeSource",
     "Limits",
     "ModelClient",

@@ -13,6 +13,7 @@ from .administration import (
     pools_transactions,
 )
 from .bus import PostgresBus
+from .calls import PostgresCalls
 from .database import Database
 from .devices import PostgresDevices
 from .key_counters import PostgresKeyCounters
@@ -25,6 +26,7 @@ __all__ = [
     "Database",
     "DatabaseStatus",
     "PostgresBus",
+    "PostgresCalls",
     "PostgresDevices",
     "PostgresKeyCounters",
     "PostgresKeys",
