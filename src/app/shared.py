@@ -7,8 +7,10 @@ from typing import Protocol
 
 from ..domain.ports import (
     ApprovalBook,
+    CallBook,
     DeviceBook,
     KeyBook,
+    KeyCounters,
     Limits,
     Meter,
     NodeBus,
@@ -52,9 +54,11 @@ class SharedStores:
     store: SessionStore
     catalog: SessionCatalog
     approvals: ApprovalBook
+    calls: CallBook
     responses: ResponseBook
     devices: DeviceBook
     keys: KeyBook
+    key_counters: KeyCounters
     limits: Limits
     run_events: RunEvents
     queue: WorkQueue

@@ -15,7 +15,7 @@ from .agents import (
     runners,
     system_prompts,
 )
-from .authorization import access, devices, keys, limits, quotas
+from .authorization import access, devices, key_counters, keys, limits, quotas
 from .configuration import config_file, inputs, locations, settings, source, token_file
 from .endpoints import control, meters, transports
 from .execution import (
@@ -57,7 +57,16 @@ from .process import (
     stop_process,
 )
 from .providers import cooldowns, embedders, embeddings, local, models, prepare, router
-from .tooling import all_tools, builtin_tools, mcp, sandbox, session_tools, tool_service, toolbox
+from .tooling import (
+    all_tools,
+    builtin_tools,
+    keyed_calls,
+    mcp,
+    sandbox,
+    session_tools,
+    tool_service,
+    toolbox,
+)
 
 __all__ = [
     "access",
@@ -83,6 +92,8 @@ __all__ = [
     "generations",
     "inputs",
     "key_book",
+    "key_counters",
+    "keyed_calls",
     "keys",
     "knowledge",
     "lanes",

@@ -1,7 +1,7 @@
 """What the domain needs from outside, as Protocols. Each docstring is the promise of an adapter."""
 
 from ..sessions import Transcript
-from .access import Authenticator, DeviceBook, KeyBook, Limits
+from .access import Authenticator, DeviceBook, KeyBook, KeyCounters, Limits, RunAdmission
 from .clock import Clock, NewId
 from .configuration import ConfigFile
 from .knowledge import KnowledgeSource
@@ -14,7 +14,7 @@ from .runs import RunEvents, RunQueue, RunSignals, Watchers, Worker
 from .sandbox import Sandbox
 from .sessions import OpenTurn, SessionCatalog, SessionStore, StoredSession, Turn
 from .settings import CurrentSettings
-from .tools import ApprovalBook, Toolbox, ToolContext
+from .tools import ApprovalBook, CallBook, KeyedCall, Toolbox, ToolContext
 from .web import WebClient, WebFailed, WebLimits, WebResource
 from .workspaces import Workspaces
 
@@ -25,6 +25,7 @@ __all__ = [
     "ApprovalBook",
     "Archive",
     "Authenticator",
+    "CallBook",
     "Clock",
     "Commit",
     "ConfigFile",
@@ -32,6 +33,8 @@ __all__ = [
     "DeviceBook",
     "Embedder",
     "KeyBook",
+    "KeyCounters",
+    "KeyedCall",
     "KnowledgeSource",
     "Limits",
     "Meter",
@@ -46,6 +49,7 @@ __all__ = [
     "OpenTurn",
     "PresenceBook",
     "ResponseBook",
+    "RunAdmission",
     "RunContext",
     "RunCounter",
     "RunCounts",

@@ -14,7 +14,9 @@ from .administration import (
 )
 from .bus import PostgresBus
 from .database import CONNECTIONS_OF_NODE, Database
+from .calls import PostgresCalls
 from .devices import PostgresDevices
+from .key_counters import PostgresKeyCounters
 from .keys import PostgresKeys
 from .limits import PostgresLimits
 from .meter import PostgresMeter
@@ -26,7 +28,9 @@ __all__ = [
     "Database",
     "DatabaseStatus",
     "PostgresBus",
+    "PostgresCalls",
     "PostgresDevices",
+    "PostgresKeyCounters",
     "PostgresKeys",
     "PostgresLimits",
     "PostgresMeter",
