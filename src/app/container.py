@@ -275,13 +275,14 @@ class Container(DeclarativeContainer):
         making.readiness, store, run_events, supervisor, python_agents
     )
     node_info: Provider[Callable[[], NodeInfo]] = Singleton(
-        making.node_info, bus, settings, source, facts, executor
+        making.node_info, bus, settings, facts, executor
     )
     control: Provider[ControlPlane] = Singleton(
         making.control,
         gateway,
         bus,
         shared,
+        nodes,
         session_service,
         approvals,
         devices,

@@ -40,6 +40,7 @@ from ..domain.services import (
 )
 from ..domain.settings import LoggingSettings, Settings
 from . import descriptors
+from .configurations import COMPARE_SECONDS, Configurations
 from .readiness import Readiness
 from .reloads import ConfigureLogging, Reloads
 from .supervisor import Supervisor
@@ -147,6 +148,7 @@ class Lifecycle:
         self._reloads = reloads
         self._watch = watch
         self._nodes = nodes
+        self._configurations = Configurations(nodes.list)
         self._node_info = node_info
         self._stop_watching = asyncio.Event()
         self._logged_as: LoggingSettings | None = None
@@ -267,6 +269,7 @@ class Lifecycle:
         supervisor.every("changes of other nodes", RENEWAL_SECONDS, self._renew_copies)
         supervisor.every("ticks", TICK_SECONDS, control.tick)
         supervisor.every("health events", HEALTH_SECONDS, control.broadcast_health)
+        supervisor.every("configurations", COMPARE_SECONDS, self._configurations.compare)
         supervisor.every("events of other nodes", LOOK_SECONDS, control.look_at_other_nodes)
 
     async def _summarise_log(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -278,3 +279,20 @@ async def test_clients_of_a_node_that_is_gone_are_not_listed(
             assert row_of(await nodes.second.call("system-presence"), "phone") is None
             await first.container.control().look_at_other_nodes()
             await presence_of(nodes.second, "phone")
+
+
+@pytest.mark.parametrize("method", ["health", "status"])
+async def test_nodes_are_shown_with_their_configurations(
+    emptied_postgres: str, tmp_path: Path, provider: FakeProvider, method: str
+) -> None:
+    async with two(tmp_path, emptied_postgres, provider) as nodes:
+        rows = (await nodes.second.call(method))["nodes"]
+        assert [(row["name"], row["isSelf"]) for row in rows] == [("node0", False), ("node1", True)]
+        assert [row["sameConfiguration"] for row in rows] == [True, True]
+
+        path = nodes.nodes[0].config_path
+        changed = {**json.loads(path.read_text()), "session": {"idleMinutes": 5}}
+        nodes.nodes[0].configure(changed)
+        while rows[0]["sameConfiguration"]:  # The node shows itself a few times a second.
+            rows = (await nodes.second.call(method))["nodes"]
+        assert [row["sameConfiguration"] for row in rows] == [False, True]

@@ -11,6 +11,7 @@ from ...domain.settings import Settings
 from .build import build_settings
 from .errors import ConfigInvalid, Issue, Signature
 from .locations import Locations, locate
+from .node_keys import digest
 from .read import (
     Building,
     Files,
@@ -38,13 +39,6 @@ class Document:
     tree: Node
     files: Files
     exists: bool
-
-    @property
-    def generation(self) -> str:
-        """A digest of all files: equal in every process that has read the same content."""
-        digests = self.files.digests
-        lines = "".join(f"{file} {digests[file]}\n" for file in sorted(digests))
-        return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +123,7 @@ def build(document: Document, locations: Locations, inputs: Inputs) -> Loaded:
     problems.tree = resolved(document.tree, env, secrets, problems.report)
     checked = validate(problems.tree, problems)
     building = Building(inputs, locations, env, checked, problems, notes)
-    settings = build_settings(building, document.generation, exists=document.exists)
+    settings = build_settings(building, digest(document.tree.plain()), exists=document.exists)
     if problems.any():
         raise ConfigInvalid(problems.all(), files.signatures)
     return Loaded(settings, checked.config, locations, document, problems.tree, env)

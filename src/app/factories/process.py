@@ -78,7 +78,6 @@ def readiness(
 def node_info(
     bus: NodeBus,
     settings: CurrentSettings,
-    source: ConfigSource,
     facts: Facts,
     executor: Executor,
 ) -> Callable[[], NodeInfo]:
@@ -94,7 +93,7 @@ def node_info(
             host=facts.host,
             pid=os.getpid(),
             address=f"{current.listen.hosts[0]}:{current.listen.port}",
-            configuration=source.loaded.sha256,
+            configuration=current.generation,
             runs=len(executor),
         )
 
