@@ -37,11 +37,15 @@ class Two:
 
 @asynccontextmanager
 async def two(
-    home: Path, url: str, provider: FakeProvider, roles: tuple[str, ...] = ("all", "all")
+    home: Path,
+    url: str,
+    provider: FakeProvider,
+    roles: tuple[str, ...] = ("all", "all"),
+    **more: Any,
 ) -> AsyncIterator[Two]:
     async with AsyncExitStack() as stack:
         nodes = await stack.enter_async_context(
-            serving_nodes(home, url, config(provider.base_url), roles)
+            serving_nodes(home, url, config(provider.base_url), roles, **more)
         )
         first, second = [
             await stack.enter_async_context(connected(node.client, SECRET)) for node in nodes[:2]
@@ -285,7 +289,7 @@ async def test_clients_of_a_node_that_is_gone_are_not_listed(
 async def test_nodes_are_shown_with_their_configurations(
     emptied_postgres: str, tmp_path: Path, provider: FakeProvider, method: str
 ) -> None:
-    async with two(tmp_path, emptied_postgres, provider) as nodes:
+    async with two(tmp_path, emptied_postgres, provider, lease=1) as nodes:
         rows = (await nodes.second.call(method))["nodes"]
         assert [(row["name"], row["isSelf"]) for row in rows] == [("node0", False), ("node1", True)]
         assert [row["sameConfiguration"] for row in rows] == [True, True]
