@@ -14,8 +14,8 @@ import psycopg
 import pytest
 import pytest_asyncio
 
-from tests.app.nodes import serving_nodes
-from tests.app.serving import SECRET, Served, config
+from tests.app.nodes import LEASE, node
+from tests.app.serving import SECRET, Served
 from tests.control.client import Peer, connected
 from tests.fakes.behaviours import answer, hang_after
 from tests.fakes.provider import FakeProvider
@@ -41,14 +41,17 @@ async def two(
     url: str,
     provider: FakeProvider,
     roles: tuple[str, ...] = ("all", "all"),
-    **more: Any,
+    lease: int = LEASE,
 ) -> AsyncIterator[Two]:
     async with AsyncExitStack() as stack:
-        nodes = await stack.enter_async_context(
-            serving_nodes(home, url, config(provider.base_url), roles, **more)
-        )
+        nodes = [
+            await stack.enter_async_context(
+                node(home, url, provider.base_url, name=f"node{number}", role=role, lease=lease)
+            )
+            for number, role in enumerate(roles)
+        ]
         first, second = [
-            await stack.enter_async_context(connected(node.client, SECRET)) for node in nodes[:2]
+            await stack.enter_async_context(connected(one.client, SECRET)) for one in nodes[:2]
         ]
         yield Two(nodes, first, second)
 
