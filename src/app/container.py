@@ -85,6 +85,7 @@ from .lifecycle import Lifecycle, Lock, Prepare
 from .readiness import Readiness
 from .reloads import ConfigureLogging, Reloads
 from .shared import SharedStores, WorkQueue
+from .shared_configuration import ConfigurationWatch, CopiedDocument
 from .supervisor import Supervisor
 
 
@@ -110,11 +111,18 @@ class Container(DeclarativeContainer):
     # Configuration.
     inputs: Provider[Inputs] = Factory(making.inputs, env, home, overrides, find_plugins)
     locations: Provider[Locations] = Factory(making.locations, env, overrides, home)
-    config_file: Provider[ConfigFile] = Singleton(making.config_file, inputs, locations)
+    shared_configuration: Provider[CopiedDocument | None] = Singleton(
+        making.shared_configuration, locations, inputs
+    )
+    config_file: Provider[ConfigFile] = Singleton(
+        making.config_file, inputs, locations, shared_configuration
+    )
     facts: Provider[Facts] = Singleton(making.facts, locations, clock)
     reloads: Provider[Reloads] = Singleton(Reloads)
     token_file: Provider[TokenFile] = Singleton(making.token_file, locations)
-    source: Provider[ConfigSource] = Singleton(making.source, inputs, token_file, reloads)
+    source: Provider[ConfigSource] = Singleton(
+        making.source, inputs, token_file, reloads, shared_configuration
+    )
     settings: Provider[CurrentSettings] = Singleton(making.settings, source)
 
     # Storage.
@@ -122,6 +130,9 @@ class Container(DeclarativeContainer):
         making.shared, settings, clock, monotonic, new_id
     )
     bus: Provider[NodeBus] = Singleton(making.bus, shared, new_id)
+    configuration_watch: Provider[ConfigurationWatch | None] = Singleton(
+        making.configuration_watch, bus, shared, shared_configuration, source
+    )
     nodes: Provider[NodeDirectory] = Singleton(making.nodes, shared, clock)
     store: Provider[SessionStore] = Singleton(making.store, settings, clock, monotonic, shared)
     catalog: Provider[SessionCatalog] = Singleton(making.catalog, store)
@@ -349,4 +360,5 @@ class Container(DeclarativeContainer):
         source,
         nodes,
         node_info,
+        configuration_watch,
     )

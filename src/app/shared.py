@@ -7,6 +7,7 @@ from typing import Protocol
 
 from ..domain.ports import (
     ApprovalBook,
+    ConfigurationBook,
     DeviceBook,
     KeyBook,
     Limits,
@@ -58,3 +59,4 @@ class SharedStores:
     bus: NodeBus
     nodes: NodeDirectory
     presence: PresenceBook
+    configurations: ConfigurationBook

@@ -8,6 +8,7 @@ from __future__ import annotations
 from ...adapters.persistence.postgres import (
     Database,
     PostgresBus,
+    PostgresConfigurations,
     PostgresDevices,
     PostgresKeys,
     PostgresLimits,
@@ -60,4 +61,5 @@ def shared_stores(
         bus=PostgresBus(events.bells, node_id),
         nodes=PostgresNodes(database, node_id, lease=chosen.node.lease, steady=monotonic),
         presence=PostgresPresence(database, node_id),
+        configurations=PostgresConfigurations(database),
     )

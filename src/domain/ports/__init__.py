@@ -3,7 +3,7 @@
 from ..sessions import Transcript
 from .access import Authenticator, DeviceBook, KeyBook, Limits
 from .clock import Clock, NewId
-from .configuration import ConfigFile
+from .configuration import ConfigFile, ConfigurationBook
 from .knowledge import KnowledgeSource
 from .models import Embedder, ModelClient
 from .nodes import MAX_PAYLOAD_BYTES, NodeBus, NodeDirectory, NodeInfo, OnMessage, PresenceBook
@@ -27,6 +27,7 @@ __all__ = [
     "Clock",
     "Commit",
     "ConfigFile",
+    "ConfigurationBook",
     "CurrentSettings",
     "DeviceBook",
     "Embedder",

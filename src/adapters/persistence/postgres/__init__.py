@@ -13,6 +13,7 @@ from .administration import (
     pools_transactions,
 )
 from .bus import PostgresBus
+from .configurations import PostgresConfigurations, with_configurations
 from .database import Database
 from .devices import PostgresDevices
 from .keys import PostgresKeys
@@ -24,6 +25,7 @@ __all__ = [
     "Database",
     "DatabaseStatus",
     "PostgresBus",
+    "PostgresConfigurations",
     "PostgresDevices",
     "PostgresKeys",
     "PostgresLimits",
@@ -34,4 +36,5 @@ __all__ = [
     "database_status",
     "migrate_database",
     "pools_transactions",
+    "with_configurations",
 ]
