@@ -154,7 +154,7 @@ class Container(DeclarativeContainer):
     queue: Provider[RunQueue] = Singleton(making.queue, work_queue)
     signals: Provider[RunSignals] = Singleton(making.signals, work_queue)
     approvals: Provider[Approvals] = Singleton(
-        making.approvals, stored_approvals, queue, signals, run_events, clock
+        making.approvals, stored_approvals, queue, signals, run_events, clock, bus
     )
     approval_book: Provider[ApprovalBook] = Singleton(making.approval_book, approvals)
     responses: Provider[Responses] = Singleton(
@@ -262,6 +262,7 @@ class Container(DeclarativeContainer):
         new_id,
         late_gateway,
         quotas,
+        shared,
     )
     embeddings: Provider[EmbeddingService] = Singleton(
         making.embeddings, gateway, embedders, quotas

@@ -208,6 +208,8 @@ class Lifecycle:
             await self._keys.open()
             await self._quotas.open()
             stack.push_async_callback(self._quotas.flush)
+            stack.push_async_callback(self._approvals.close)
+            await self._approvals.open()
             await self._recover()
             stack.push_async_callback(self._serving.aclose)
             for transport in self._transports:

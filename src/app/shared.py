@@ -20,6 +20,7 @@ from ..domain.ports import (
     RunSignals,
     SessionCatalog,
     SessionStore,
+    Watchers,
 )
 
 DRIVER_MISSING = (
@@ -56,6 +57,7 @@ class SharedStores:
     limits: Limits
     run_events: RunEvents
     queue: WorkQueue
+    watchers: Watchers
     bus: NodeBus
     nodes: NodeDirectory
     presence: PresenceBook

@@ -9,7 +9,7 @@ from .models import Embedder, ModelClient
 from .nodes import MAX_PAYLOAD_BYTES, NodeBus, NodeDirectory, NodeInfo, OnMessage, PresenceBook
 from .responses import ResponseBook
 from .runners import NOTHING_SAID, AgentRunner, Archive, Commit, RunContext, Spent
-from .runs import RunEvents, RunQueue, RunSignals, Worker
+from .runs import RunEvents, RunQueue, RunSignals, Watchers, Worker
 from .sandbox import Sandbox
 from .sessions import OpenTurn, SessionCatalog, SessionStore, StoredSession, Turn
 from .settings import CurrentSettings
@@ -56,6 +56,7 @@ __all__ = [
     "Toolbox",
     "Transcript",
     "Turn",
+    "Watchers",
     "WebClient",
     "WebFailed",
     "WebLimits",
