@@ -233,7 +233,9 @@ class Container(DeclarativeContainer):
     access: Provider[Access] = Singleton(
         making.access, settings, limits, devices, keys, find_plugins
     )
-    generations: Provider[Generations] = Singleton(making.generations, settings)
+    generations: Provider[Generations] = Singleton(
+        making.generations, settings, configuration_watch
+    )
     executor: Provider[Executor] = Singleton(
         making.executor,
         runners,

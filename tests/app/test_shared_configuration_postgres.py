@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-from dependency_injector.providers import Object, Provider
+from dependency_injector.providers import Object, Provider, Singleton
 
 from opensoul.adapters.config import ConfigInvalid, Overrides
 from opensoul.app.container import Container
 from opensoul.app.shared_configuration import CopiedDocument
+from opensoul.app.supervisor import Supervisor
 from opensoul.domain.ports.configuration import ConfigRefused
-from tests.app.nodes import LEASE
+from tests.app.nodes import LEASE, node
 from tests.app.serving import SECRET, Served, config, serving
 from tests.control.client import Peer, Refused, connected
 
@@ -44,16 +45,23 @@ def part_env(home: Path) -> dict[str, Provider[Any]]:
 
 @asynccontextmanager
 async def nodes(
-    home: Path, url: str, content: Mapping[str, Any], roles: tuple[str, ...] = ("all", "all")
+    home: Path,
+    url: str,
+    content: Mapping[str, Any],
+    roles: tuple[str, ...] = ("all", "all"),
+    parts: Callable[[], dict[str, Provider[Any]]] = dict,
 ) -> AsyncIterator[list[Served]]:
-    """The first node has the content in its file, the others have their own keys only."""
+    """The first node has the content in its file, the others have their own keys only. `parts`:
+    what replaces the providers of a container, made for each node."""
     async with AsyncExitStack() as stack:
         found: list[Served] = []
         for number, role in enumerate(roles):
             place = home / f"node{number}"
             place.mkdir()
             whole = {**(content if not found else {}), **own_part(url, f"node{number}", role)}
-            found.append(await stack.enter_async_context(serving(place, whole, **part_env(place))))
+            found.append(
+                await stack.enter_async_context(serving(place, whole, **part_env(place), **parts()))
+            )
         yield found
 
 
@@ -164,6 +172,46 @@ async def test_an_invalid_change_is_in_force_at_none(
             assert (after["hash"], after["appliedConfigHash"]) == (before["hash"],) * 2
 
 
+async def add_agent_unannounced(home: Path, url: str, base: str) -> None:
+    """As a node does whose message is lost."""
+    document = CopiedDocument(home / "copy", url)
+    data = json.dumps(shared_part(agents=TWO_AGENTS)).encode()
+    assert await asyncio.to_thread(document.push, base, data)
+
+
+async def look(node: Served) -> None:
+    watch = node.container.configuration_watch()
+    assert watch is not None
+    await watch.look()
+
+
+async def test_a_worker_executes_with_a_configuration_as_new_as_the_gateways(
+    emptied_postgres: str, tmp_path: Path
+) -> None:
+    never = asyncio.Event()
+
+    async def sleep(_: float) -> None:
+        await never.wait()
+
+    def idle() -> dict[str, Provider[Any]]:
+        return {"supervisor": Singleton(Supervisor, sleep=sleep)}
+
+    roles = ("gateway", "worker")
+    async with nodes(tmp_path, emptied_postgres, shared_part(), roles, idle) as (
+        gateway,
+        worker,
+    ):
+        base = gateway.container.source().loaded.sha256
+        await add_agent_unannounced(tmp_path, emptied_postgres, base)
+        await look(gateway)
+        assert len(worker.container.settings()().agents) == 1
+
+        text = await gateway.text(model="opensoul/other")
+
+        assert text == "[echo after 0 messages] hello"
+        assert len(worker.container.settings()().agents) == 2
+
+
 async def test_a_change_whose_message_was_lost_is_found(
     emptied_postgres: str, tmp_path: Path
 ) -> None:
@@ -171,13 +219,9 @@ async def test_a_change_whose_message_was_lost_is_found(
         nodes(tmp_path, emptied_postgres, shared_part(), ("all",)) as served,
         clients(served) as (peer,),
     ):
-        other = CopiedDocument(tmp_path / "copy", emptied_postgres)
         base = (await peer.call("config.get"))["hash"]
-        data = json.dumps(shared_part() | {"agents": TWO_AGENTS}).encode()
-        assert await asyncio.to_thread(other.push, base, data)
-        watch = served[0].container.configuration_watch()
-        assert watch is not None
-        await watch.look()
+        await add_agent_unannounced(tmp_path, emptied_postgres, base)
+        await look(served[0])
         assert await agents(peer) == ["main", "other"]
 
 
@@ -244,3 +288,16 @@ def test_a_node_whose_configuration_is_in_the_database_needs_one(tmp_path: Path)
     )
     with pytest.raises(ConfigInvalid, match=r"node\.config: needs a database"):
         container.settings()
+
+
+async def test_a_run_of_an_agent_that_the_workers_file_does_not_have_ends_with_an_error(
+    emptied_postgres: str, tmp_path: Path
+) -> None:
+    async with (
+        node(tmp_path, emptied_postgres, name="gateway", role="gateway", agents=TWO_AGENTS) as one,
+        node(tmp_path, emptied_postgres, name="worker", role="worker", agents=ECHO),
+        one.ask(model="opensoul/other") as answer,
+    ):
+        error = (await answer.json())["error"]
+        assert answer.status >= 400
+        assert "other" in error["message"]
