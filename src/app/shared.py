@@ -8,6 +8,7 @@ from typing import Protocol
 from ..domain.ports import (
     ApprovalBook,
     CallBook,
+    ConfigurationBook,
     DeviceBook,
     KeyBook,
     KeyCounters,
@@ -67,3 +68,4 @@ class SharedStores:
     nodes: NodeDirectory
     presence: PresenceBook
     meter: Meter
+    configurations: ConfigurationBook

@@ -12,6 +12,7 @@ from ...adapters.persistence.postgres import (
     Database,
     PostgresBus,
     PostgresCalls,
+    PostgresConfigurations,
     PostgresDevices,
     PostgresKeyCounters,
     PostgresKeys,
@@ -72,6 +73,7 @@ def shared_stores(
         nodes=nodes,
         presence=PostgresPresence(database, node_id),
         meter=PostgresMeter(events),
+        configurations=PostgresConfigurations(database),
     )
 
 

@@ -274,6 +274,8 @@ class Executor:
         started = None
         if claim.attempt > 1 and (started := await self._resume(live)) is None:
             return None
+        if not self._generations.holds(spec.generation):
+            await self._generations.catch_up(spec.generation)
         agent = execution_of(spec, self._generations.find(spec.generation)).agent
         live.runner = agent.runner if spec.command is None else COMMAND_RUNNER
         runner = self._runners[live.runner]

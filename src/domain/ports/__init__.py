@@ -3,7 +3,7 @@
 from ..sessions import Transcript
 from .access import Authenticator, DeviceBook, KeyBook, KeyCounters, Limits, RunAdmission
 from .clock import Clock, NewId
-from .configuration import ConfigFile
+from .configuration import ConfigFile, ConfigurationBook
 from .knowledge import KnowledgeSource
 from .metrics import Meter, Metric, MetricKind, RunCounter, RunCounts
 from .models import Embedder, ModelClient
@@ -29,6 +29,7 @@ __all__ = [
     "Clock",
     "Commit",
     "ConfigFile",
+    "ConfigurationBook",
     "CurrentSettings",
     "DeviceBook",
     "Embedder",

@@ -13,8 +13,9 @@ from .administration import (
     pools_transactions,
 )
 from .bus import PostgresBus
-from .database import CONNECTIONS_OF_NODE, Database
 from .calls import PostgresCalls
+from .configurations import PostgresConfigurations, with_configurations
+from .database import CONNECTIONS_OF_NODE, Database
 from .devices import PostgresDevices
 from .key_counters import PostgresKeyCounters
 from .keys import PostgresKeys
@@ -29,6 +30,7 @@ __all__ = [
     "DatabaseStatus",
     "PostgresBus",
     "PostgresCalls",
+    "PostgresConfigurations",
     "PostgresDevices",
     "PostgresKeyCounters",
     "PostgresKeys",
@@ -41,4 +43,5 @@ __all__ = [
     "database_status",
     "migrate_database",
     "pools_transactions",
+    "with_configurations",
 ]

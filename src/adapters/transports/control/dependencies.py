@@ -12,6 +12,7 @@ from ....domain.ports import (
     NewId,
     NodeBus,
     NodeDirectory,
+    NodeInfo,
     PresenceBook,
     Workspaces,
 )
@@ -47,6 +48,8 @@ class Dependencies:
     bus: NodeBus
     presence: PresenceBook | None
     """Where the processes of this Gateway list their clients; None: there are no others."""
+    nodes: Callable[[], Awaitable[Sequence[NodeInfo]]]
+    """The processes of this Gateway. Raises StoreFailed."""
     session_service: SessionService
     approvals: Approvals
     devices: Devices
