@@ -46,6 +46,11 @@ class WorkQueue(RunQueue, RunSignals, RunCounter, Protocol):
         """Seconds that a claim holds without being renewed."""
         ...
 
+    @property
+    def outage(self) -> float:
+        """Seconds for which Runs go on while the queue cannot be reached."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class SharedStores:

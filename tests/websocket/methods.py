@@ -207,7 +207,6 @@ def dependencies(bench: Bench) -> Dependencies:
         gateway=bench.gateway,
         bus=SingleNode("node"),
         presence=None,
-        nodes=missing,
         session_service=bench.session_service,
         approvals=missing,
         devices=missing,

@@ -12,7 +12,6 @@ from ....domain.ports import (
     NewId,
     NodeBus,
     NodeDirectory,
-    NodeInfo,
     PresenceBook,
     Workspaces,
 )
@@ -48,8 +47,7 @@ class Dependencies:
     bus: NodeBus
     presence: PresenceBook | None
     """Where the processes of this Gateway list their clients; None: there are no others."""
-    nodes: Callable[[], Awaitable[Sequence[NodeInfo]]]
-    """The processes of this Gateway. Raises StoreFailed."""
+    nodes: NodeDirectory
     session_service: SessionService
     approvals: Approvals
     devices: Devices
@@ -72,7 +70,6 @@ class Dependencies:
     only."""
     python_agents: Callable[[], Sequence[Mapping[str, object]]]
     """The state of each Python agent; `target` and `problem` are for administrators only."""
-    nodes: NodeDirectory
     store: str
     """The path of the session store; only administrators see it."""
     clock: Clock
