@@ -7,6 +7,8 @@ commands, the variables, the configuration, the probes and the time to stop are 
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -17,7 +19,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.e2e.process import GatewayProcess, free_port
+from tests.e2e.process import OPENSOUL, GatewayProcess, free_port
+from tests.persistence.pooler import pooled, server_of
 
 from .deployments import (
     CONFIG_FOLDER,
@@ -68,6 +71,18 @@ def here(node: Node, folder: Path, database: str) -> Node:
         Path(path).mkdir(parents=True, exist_ok=True)
     command = ["loopback" if word == "lan" else word for word in node.command]
     return replace(node, command=tuple(command), environment=environment)
+
+
+def output_of(node: Node, *arguments: str) -> str:
+    """What a command of the node prints that ends by itself."""
+    done = subprocess.run(
+        [OPENSOUL, *node.command[1:], *arguments],
+        env={"PATH": os.environ["PATH"], **node.environment},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def process_of(node: Node, folder: Path) -> GatewayProcess:
@@ -139,6 +154,35 @@ async def test_the_nodes_of_a_deployment_answer_and_stop_in_time(
             process.signal()
         for node, process in running:
             assert await asyncio.to_thread(process.wait, node.grace) == 0
+
+
+def test_the_job_migrates_the_schema(postgres_url: str, tmp_path: Path) -> None:
+    job = here(kubernetes_node("Job", "opensoul-migrate"), tmp_path, postgres_url)
+    output_of(job)
+    status = json.loads(output_of(replace(job, command=("opensoul", "db", "status")), "--json"))
+    assert status["pending"] == []
+    assert status["version"] > 0
+
+
+async def test_nodes_reach_the_database_through_a_pooler(postgres_url: str, tmp_path: Path) -> None:
+    """An answer that another process executes needs the notifications of `listenUrl`."""
+    with pooled(postgres_url) as address:
+        listen_url = json.dumps(server_of(address))
+        nodes = [
+            replace(
+                node,
+                files={
+                    path: f"{{ store: {{ listenUrl: {listen_url} }}, {text[text.index('{') + 1 :]}"
+                    for path, text in node.files.items()
+                },
+            )
+            for node in deployment("kubernetes")
+        ]
+        async with started(nodes, tmp_path, address) as running:
+            for number, (_, process) in enumerate(running[:2]):
+                assert f"question {number}" in await answer_of(process, f"question {number}")
+            for _, process in running:
+                assert await asyncio.to_thread(process.stop) == 0
 
 
 async def test_the_health_checks_of_docker_follow_readiness(
