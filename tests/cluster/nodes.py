@@ -12,15 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 
 from opensoul.client import Client
+from tests.app.serving import SECRET
 from tests.e2e.process import GatewayProcess
 from tests.persistence.postgres_server import Cluster as Postgres
 from tests.persistence.postgres_server import private_cluster, server_programs
 
-SECRET = "t0ken-of-the-test"
-LEASE = 2.0
+LEASE = 3.0
 AGENTS = Path(__file__).parent / "agents"
 SCOPES = ("operator.admin", "operator.read", "operator.write", "operator.approvals")
 ENDPOINTS = {"chatCompletions": {"enabled": True}, "responses": {"enabled": True}}
@@ -36,6 +37,7 @@ def node_config(role: str, name: str, sections: Mapping[str, Any]) -> dict[str, 
         "node": {"role": role, "name": name, "leaseSeconds": LEASE},
         "gateway": {"auth": {"token": SECRET}, "http": {"endpoints": ENDPOINTS}},
         "agents": {"list": [agent()]},
+        "logging": {"level": "warn"},
     }
     for section, value in sections.items():
         own[section] = {**own.get(section, {}), **value}
@@ -50,6 +52,7 @@ class Node:
     role: str
     process: GatewayProcess
     work: Work
+    serves: bool = False
 
     @property
     def url(self) -> str:
@@ -65,9 +68,11 @@ class Node:
 
     async def start(self) -> None:
         await asyncio.to_thread(self.process.start)
+        self.serves = True
 
     async def kill(self) -> None:
         """End it with `kill -9`. From now on it works no more."""
+        self.serves = False
         await asyncio.to_thread(self.process.kill)
         self.work.note("killed", self.pid)
 
@@ -143,6 +148,7 @@ class Machines:
     work: Work
     home: Path
     sections: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Node:
         return self.nodes[name]
@@ -154,6 +160,10 @@ class Machines:
     @property
     def workers(self) -> list[Node]:
         return [one for one in self.nodes.values() if one.role != "gateway"]
+
+    def busy(self, run_id: str) -> Node:
+        """The worker that began with the run last."""
+        return self.of_pid(self.work.of("begin", run_id)[-1].pid)
 
     def of_pid(self, pid: int) -> Node:
         return next(one for one in self.nodes.values() if one.pid == pid)
@@ -168,6 +178,7 @@ class Machines:
             environment={
                 "OPENSOUL_DATABASE_URL": self.postgres.url,
                 "WORK": str(self.work.path),
+                **self.environment,
             },
         )
         self.nodes[name] = node = Node(name, role, process, self.work)
@@ -194,7 +205,11 @@ GATEWAYS_AND_WORKERS = {
 
 @asynccontextmanager
 async def machines(
-    home: Path, roles: Mapping[str, str] = GATEWAYS_AND_WORKERS, **sections: Any
+    home: Path,
+    roles: Mapping[str, str] = GATEWAYS_AND_WORKERS,
+    *,
+    environment: Mapping[str, str] | None = None,
+    **sections: Any,
 ) -> AsyncIterator[Machines]:
     """Started processes of these roles with their own database; `sections` of the configuration
     are added to each."""
@@ -206,7 +221,19 @@ async def machines(
         pytest.skip(missing)
     async with AsyncExitStack() as stack:
         postgres = stack.enter_context(private_cluster(programs, durable=True))
-        made = Machines({}, postgres, Work(home / "work"), home, sections)
+        made = Machines({}, postgres, Work(home / "work"), home, sections, environment or {})
         stack.push_async_callback(made.stop)
         await asyncio.gather(*(made.add(name, role) for name, role in roles.items()))
         yield made
+
+
+def official(node: Node) -> openai.AsyncOpenAI:
+    return openai.AsyncOpenAI(base_url=f"{node.url}/v1", api_key=SECRET, max_retries=0)
+
+
+def question(name: str, tokens: int = 5, pause: float = 0.01) -> str:
+    return f"{name} {tokens} {pause}"
+
+
+def text(name: str, tokens: int = 5) -> str:
+    return "".join(f"{name}.{number} " for number in range(tokens))

@@ -10,17 +10,17 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import openai
 import pytest
 import pytest_asyncio
 
 from opensoul.client import Aborted, CallFailed, Finished, TextDelta
-from tests.cluster.nodes import SECRET, Machines, Node, machines
+from tests.app.serving import SECRET
+from tests.cluster.nodes import Machines, Node, machines, official, question, text
 from tests.e2e.test_clients import CLIENTS, node_packages
 
 pytestmark = [
     pytest.mark.e2e,
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(900),
     pytest.mark.asyncio(loop_scope="module"),
 ]
 
@@ -29,18 +29,6 @@ pytestmark = [
 async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Machines]:
     async with machines(tmp_path_factory.mktemp("cluster")) as started:
         yield started
-
-
-def official(node: Node) -> openai.AsyncOpenAI:
-    return openai.AsyncOpenAI(base_url=f"{node.url}/v1", api_key=SECRET, max_retries=0)
-
-
-def question(name: str, tokens: int = 5, pause: float = 0.01) -> str:
-    return f"{name} {tokens} {pause}"
-
-
-def text(name: str, tokens: int = 5) -> str:
-    return "".join(f"{name}.{number} " for number in range(tokens))
 
 
 @pytest.mark.parametrize("at", ["a", "b"])
@@ -211,7 +199,7 @@ def _node_client(node: Node, packages: Path) -> dict[str, Any]:
     }
     program = ["node", str(CLIENTS / "openclaw_node.mjs")]
     done = subprocess.run(
-        program, env=env, capture_output=True, text=True, timeout=120, check=False
+        program, env=env, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     seen: dict[str, Any] = json.loads(done.stdout)

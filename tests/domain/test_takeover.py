@@ -234,6 +234,7 @@ INTERRUPTED = "interrupted"
         (GOES_ON, 1, None, "he", "again"),
         (run(), 1, None, "", "again"),
         (run(), 1, None, "he", INTERRUPTED),
+        (run(streamed=False), 1, None, "he", "again"),
         (GOES_ON, MOST_LOST, None, "", INTERRUPTED),
         (run(messages=(), on_leave=OnLeave.CONTINUE), 1, None, "", INTERRUPTED),
         (run(), 1, stored("hello"), "he", "llo"),

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
-START_LIMIT = 30.0
-STOP_LIMIT = 30.0
-LOG_LIMIT = 20.0
+START_LIMIT = 100.0
+STOP_LIMIT = 60.0
+LOG_LIMIT = 60.0
 UNEXPECTED = ("Traceback", "never retrieved", "Exception in callback", "was destroyed but")
 """What Python and event loops write about errors that nothing handles."""
 OPENSOUL = Path(sys.executable).with_name("opensoul")

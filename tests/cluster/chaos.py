@@ -1,0 +1,195 @@
+"""Sessions with turns at a Gateway of several processes, which are killed meanwhile, and what must
+hold of them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import aiohttp
+
+from opensoul.client import ChatMessage
+from tests.cluster.following import Talker, Turn, sse_events
+from tests.cluster.nodes import Line, Machines, Node, question, text
+
+KILL_EVERY = 3.0
+AWAY = 1.0
+"""Seconds between a kill and the start of the next process."""
+PATIENCE = 600.0
+"""A hang guard, in seconds, for the turns of a round."""
+LOST_TOO_OFTEN = "What executed the run died 3 times."
+
+
+@dataclass
+class Chaos:
+    """`tokens` and `pause`: of each answer."""
+
+    machines: Machines
+    chance: random.Random
+    sessions: int = 50
+    turns: int = 4
+    tokens: int = 20
+    pause: float = 0.05
+    counts: Counter[str] = field(default_factory=Counter)
+    talked: list[Turn] = field(default_factory=list)
+    _starting: set[asyncio.Task[None]] = field(default_factory=set)
+
+    async def run(self, seconds: float) -> list[str]:
+        """Rounds of turns for so long, with kills meanwhile. What was wrong."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        over = asyncio.Event()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._kill_nodes(over))
+            tasks.create_task(self._kill_database(seconds / 2, over))
+            while not self.talked or loop.time() < until:
+                await self._round()
+            over.set()
+        async with asyncio.timeout(PATIENCE), aiohttp.ClientSession() as http:
+            return [wrong async for wrong in self._violations(http)]
+
+    async def _kill_nodes(self, over: asyncio.Event) -> None:
+        while not await _is_set(over, KILL_EVERY):
+            started = [one for one in self.machines.nodes.values() if one.serves]
+            if len(started) > 1:  # Somebody answers.
+                node = self.chance.choice(started)
+                await node.kill()
+                self.counts["kills"] += 1
+                task = asyncio.create_task(self._start_later(node))
+                self._starting.add(task)
+        for task in self._starting:
+            await task
+
+    async def _start_later(self, node: Node) -> None:
+        await asyncio.sleep(AWAY)
+        await node.start()
+
+    async def _kill_database(self, after: float, over: asyncio.Event) -> None:
+        await _is_set(over, after)
+        await asyncio.to_thread(self.machines.postgres.kill_and_restart)
+        self.counts["kills of the database"] += 1
+
+    async def _round(self) -> None:
+        """All turns of all sessions at once, each at a random gateway."""
+        number = self.counts["rounds"]
+        self.counts["rounds"] += 1
+        limits = aiohttp.ClientTimeout(total=None, connect=10, sock_read=60)
+        async with aiohttp.ClientSession(
+            timeout=limits, connector=aiohttp.TCPConnector(limit=0)
+        ) as http:
+            talkers = [
+                self._talker(number, session, "http" if session % 2 else "websocket", http)
+                for session in range(self.sessions)
+            ]
+            async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as tasks:
+                for talker in talkers:
+                    tasks.create_task(talker.live())
+        for talker in talkers:
+            self.talked += talker.turns
+            self.counts["attempts repeated by clients"] += talker.retries
+
+    def _talker(self, round_: int, session: int, over: str, http: aiohttp.ClientSession) -> Talker:
+        names = [f"r{round_}-s{session}-t{turn}" for turn in range(self.turns)]
+        turns = [
+            Turn(
+                name,
+                f"agent:main:r{round_}-s{session}",
+                question(name, self.tokens, self.pause),
+                text(name, self.tokens),
+            )
+            for name in names
+        ]
+        return Talker(over, self._urls, turns, http, self.chance)
+
+    def _urls(self) -> Sequence[str]:
+        return [one.url for one in self.machines.gateways]
+
+    async def _violations(self, http: aiohttp.ClientSession) -> AsyncIterator[str]:
+        lines = self.machines.work.lines()
+        for wrong in overlaps(lines):
+            yield wrong
+        begun = Counter(line.run for line in lines if line.kind == "begin")
+        self.counts |= {
+            "runs": len(self.talked),
+            "attempts": begun.total(),
+            "runs that were taken over": sum(times > 1 for times in begun.values()),
+            "resumptions of followers": sum(turn.resumptions for turn in self.talked),
+            "runs lost too often": sum(lost_too_often(turn) for turn in self.talked),
+        }
+        sessions: defaultdict[str, list[Turn]] = defaultdict(list)
+        for turn in self.talked:
+            sessions[turn.session].append(turn)
+            for wrong in wrong_events(turn, begun[turn.run_id]):
+                yield wrong
+            url = self.chance.choice(self._urls())
+            again = [event async for event in sse_events(http, url, turn.run_id, 0)]
+            if again != turn.events:
+                yield f"{turn.name} is read again as {again}, and was {turn.events}"
+        async with self.machines.gateways[-1].client() as client:
+            for key, turns in sessions.items():
+                for wrong in wrong_transcript(turns, await client.history(key)):
+                    yield wrong
+
+    @property
+    def summary(self) -> str:
+        return ", ".join(f"{count} {name}" for name, count in self.counts.items())
+
+
+async def _is_set(event: asyncio.Event, seconds: float) -> bool:
+    """Whether it was set within that time."""
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return False
+    return True
+
+
+def lost_too_often(turn: Turn) -> bool:
+    return turn.ending is not None and turn.ending[1:] == ("failed", LOST_TOO_OFTEN)
+
+
+def wrong_events(turn: Turn, attempts: int) -> Iterator[str]:
+    """What is wrong with a run as its follower has seen it. `attempts`: how often it was begun."""
+    seqs = [seq for seq, _, _ in turn.events]
+    if seqs != list(range(1, len(seqs) + 1)):
+        yield f"{turn.name} has the events {seqs}"
+    if lost_too_often(turn):
+        if attempts < 3:
+            yield f"{turn.name} was given up after {attempts} attempts"
+        return
+    if turn.ending is None or turn.ending[1] != "finished":
+        yield f"{turn.name} has the end {turn.ending}"
+    if turn.text != turn.answer:
+        yield f"{turn.name} has the answer {turn.text!r}"
+
+
+def wrong_transcript(turns: Sequence[Turn], messages: Sequence[ChatMessage]) -> Iterator[str]:
+    """Turns that a session has lost, doubled, changed or in another order."""
+    answered = [turn for turn in turns if not lost_too_often(turn)]
+    given_up = {turn.message for turn in turns} - {turn.message for turn in answered}
+    pairs = zip(messages[::2], messages[1::2], strict=False)
+    kept = [(one.text, other.text) for one, other in pairs if one.text not in given_up]
+    wanted = [(turn.message, turn.answer) for turn in answered]
+    if kept != wanted or len(messages) % 2:
+        yield f"{turns[0].session} has {kept} in place of {wanted}"
+
+
+def overlaps(lines: Sequence[Line]) -> Iterator[str]:
+    """Runs that were at work while another attempt, or another run of the same session, was at work
+    in a process that was alive."""
+    at_work: dict[str, dict[tuple[str, int], None]] = defaultdict(dict)
+    dead: set[int] = set()
+    for line in lines:
+        match line.kind:
+            case "killed":
+                dead.add(line.pid)
+            case "begin":
+                others = [one for one in at_work[line.session] if one[1] not in dead]
+                if others:
+                    yield f"{line.session}: {line.run} begins in {line.pid} beside {others}"
+                at_work[line.session][line.run, line.pid] = None
+            case "end" | "left":
+                at_work[line.session].pop((line.run, line.pid), None)
