@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import aiohttp
@@ -21,6 +21,7 @@ import pytest
 
 from tests.e2e.process import OPENSOUL, GatewayProcess, free_port
 from tests.persistence.pooler import pooled, server_of
+from tests.persistence.postgres_server import private_cluster, server_programs
 
 from .deployments import (
     CONFIG_FOLDER,
@@ -29,6 +30,7 @@ from .deployments import (
     compose,
     compose_node,
     kubernetes_node,
+    manifest,
     systemd_node,
 )
 
@@ -48,7 +50,19 @@ def deployment(name: str) -> list[Node]:
             return [systemd_node("1"), systemd_node("2")]
 
 
-def here(node: Node, folder: Path, database: str) -> Node:
+@dataclass(frozen=True)
+class Place:
+    """Where a node of a test listens: a container has an address of its own."""
+
+    address: str = "127.0.0.1"
+    port: int = field(default_factory=free_port)
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.address}:{self.port}"
+
+
+def here(node: Node, folder: Path, database: str, place: Place) -> Node:
     """The node with folders of its own in the place of the container's, and the test's database."""
     folders = {CONFIG_FOLDER: f"{folder}/config", STATE_FOLDER: f"{folder}/lib"}
 
@@ -61,15 +75,16 @@ def here(node: Node, folder: Path, database: str) -> Node:
     environment |= {
         "OPENSOUL_DATABASE_URL": database,
         "OPENSOUL_GATEWAY_TOKEN": TOKEN,
-        "OPENSOUL_GATEWAY_PORT": str(free_port()),
+        "OPENSOUL_GATEWAY_PORT": str(place.port),
     }
+    bind = f'gateway: {{ customBindHost: "{place.address}",'
     for path, text in node.files.items():
         file = Path(local(path))
         file.parent.mkdir(parents=True)
-        file.write_text(text, "utf-8")
+        file.write_text(text.replace("gateway: {", bind, 1), "utf-8")
     for path in folders.values():
         Path(path).mkdir(parents=True, exist_ok=True)
-    command = ["loopback" if word == "lan" else word for word in node.command]
+    command = ["custom" if word == "lan" else word for word in node.command]
     return replace(node, command=tuple(command), environment=environment)
 
 
@@ -97,12 +112,16 @@ def process_of(node: Node, folder: Path) -> GatewayProcess:
 
 
 async def until_ready(url: str) -> None:
+    await until_answered(url, 200)
+
+
+async def until_answered(url: str, status: int) -> None:
     """As a probe does: nothing else says that a process serves."""
     async with aiohttp.ClientSession() as client, asyncio.timeout(PATIENCE):
         while True:
             try:
                 async with client.get(url) as answer:
-                    if answer.status == 200:
+                    if answer.status == status:
                         return
             except aiohttp.ClientConnectionError:
                 pass
@@ -111,20 +130,21 @@ async def until_ready(url: str) -> None:
 
 @asynccontextmanager
 async def started(
-    nodes: Sequence[Node], folder: Path, database: str
+    nodes: Sequence[Node], folder: Path, database: str, places: Sequence[Place] = ()
 ) -> AsyncIterator[list[tuple[Node, GatewayProcess]]]:
     running = []
+    probes = []
     try:
         for number, node in enumerate(nodes):
             home = folder / str(number)
             home.mkdir()
-            local = here(node, home, database)
+            place = places[number] if places else Place()
+            local = here(node, home, database, place)
             process = process_of(local, home)
             process.launch()
             running.append((local, process))
-        await asyncio.gather(
-            *(until_ready(process.url + node.ready_path) for node, process in running)
-        )
+            probes.append(until_ready(place.url + node.ready_path))
+        await asyncio.gather(*probes)
         yield running
     finally:
         for _, process in running:
@@ -157,7 +177,7 @@ async def test_the_nodes_of_a_deployment_answer_and_stop_in_time(
 
 
 def test_the_job_migrates_the_schema(postgres_url: str, tmp_path: Path) -> None:
-    job = here(kubernetes_node("Job", "opensoul-migrate"), tmp_path, postgres_url)
+    job = here(kubernetes_node("Job", "opensoul-migrate"), tmp_path, postgres_url, Place())
     output_of(job)
     status = json.loads(output_of(replace(job, command=("opensoul", "db", "status")), "--json"))
     assert status["pending"] == []
@@ -183,6 +203,28 @@ async def test_nodes_reach_the_database_through_a_pooler(postgres_url: str, tmp_
                 assert f"question {number}" in await answer_of(process, f"question {number}")
             for _, process in running:
                 assert await asyncio.to_thread(process.stop) == 0
+
+
+@pytest.mark.parametrize("role", ["gateway", "worker"])
+async def test_a_database_that_is_away_makes_nodes_unready_and_restarts_none(
+    role: str, tmp_path: Path
+) -> None:
+    programs = server_programs()
+    if programs is None:
+        pytest.skip("no PostgreSQL is installed, and a server of others is not stopped")
+    (container,) = manifest("Deployment", f"opensoul-{role}")["spec"]["template"]["spec"][
+        "containers"
+    ]
+    alive = container["livenessProbe"]["httpGet"]["path"]
+    with private_cluster(programs, durable=True) as cluster:
+        node = kubernetes_node("Deployment", f"opensoul-{role}")
+        async with started([node], tmp_path, cluster.url) as ((_, process),):
+            await asyncio.to_thread(cluster.stop)
+            await until_answered(process.url + node.ready_path, 503)
+            await until_answered(process.url + alive, 200)
+            await asyncio.to_thread(cluster.start)
+            await until_ready(process.url + node.ready_path)
+            assert await asyncio.to_thread(process.stop) == 0
 
 
 async def test_the_health_checks_of_docker_follow_readiness(
