@@ -152,14 +152,22 @@ async def started(
                 process.kill()
 
 
-async def answer_of(process: GatewayProcess, text: str) -> str:
+@asynccontextmanager
+async def request(process: GatewayProcess, text: str) -> AsyncIterator[aiohttp.ClientResponse]:
     headers = {"Authorization": f"Bearer {TOKEN}"}
     body = {"model": "opensoul", "messages": [{"role": "user", "content": text}], "user": "alice"}
-    async with aiohttp.ClientSession(headers=headers) as client:
-        url = f"{process.url}/v1/chat/completions"
-        async with client.post(url, json=body) as answer:
-            assert answer.status == 200, await answer.text()
-            return str((await answer.json())["choices"][0]["message"]["content"])
+    url = f"{process.url}/v1/chat/completions"
+    async with (
+        aiohttp.ClientSession(headers=headers) as client,
+        client.post(url, json=body) as answer,
+    ):
+        yield answer
+
+
+async def answer_of(process: GatewayProcess, text: str) -> str:
+    async with request(process, text) as answer:
+        assert answer.status == 200, await answer.text()
+        return str((await answer.json())["choices"][0]["message"]["content"])
 
 
 @pytest.mark.parametrize("name", ["kubernetes", "compose", "systemd"])
@@ -222,6 +230,9 @@ async def test_a_database_that_is_away_makes_nodes_unready_and_restarts_none(
             await asyncio.to_thread(cluster.stop)
             await until_answered(process.url + node.ready_path, 503)
             await until_answered(process.url + alive, 200)
+            if role == "gateway":
+                async with request(process, "hi") as refused:
+                    assert (refused.status, "Retry-After" in refused.headers) == (503, True)
             await asyncio.to_thread(cluster.start)
             await until_ready(process.url + node.ready_path)
             assert await asyncio.to_thread(process.stop) == 0
