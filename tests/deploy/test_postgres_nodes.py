@@ -100,7 +100,7 @@ def output_of(node: Node, *arguments: str) -> str:
     return done.stdout
 
 
-def process_of(node: Node, folder: Path) -> GatewayProcess:
+def process_of(node: Node, folder: Path, program: Path = OPENSOUL) -> GatewayProcess:
     assert node.command[:3] == ("opensoul", "gateway", "run")
     return GatewayProcess(
         folder,
@@ -108,6 +108,7 @@ def process_of(node: Node, folder: Path) -> GatewayProcess:
         arguments=node.command[3:],
         environment=node.environment,
         port=int(node.environment["OPENSOUL_GATEWAY_PORT"]),
+        program=program,
     )
 
 
