@@ -143,7 +143,7 @@ class Container(DeclarativeContainer):
     queue: Provider[RunQueue] = Singleton(making.queue, work_queue)
     signals: Provider[RunSignals] = Singleton(making.signals, work_queue)
     approvals: Provider[Approvals] = Singleton(
-        making.approvals, stored_approvals, queue, signals, run_events, clock
+        making.approvals, stored_approvals, queue, signals, run_events, clock, bus
     )
     approval_book: Provider[ApprovalBook] = Singleton(making.approval_book, approvals)
     responses: Provider[Responses] = Singleton(
@@ -251,6 +251,7 @@ class Container(DeclarativeContainer):
         new_id,
         late_gateway,
         quotas,
+        shared,
     )
     embeddings: Provider[EmbeddingService] = Singleton(
         making.embeddings, gateway, embedders, quotas
@@ -280,6 +281,8 @@ class Container(DeclarativeContainer):
     control: Provider[ControlPlane] = Singleton(
         making.control,
         gateway,
+        bus,
+        shared,
         session_service,
         approvals,
         devices,

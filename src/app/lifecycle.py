@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from ..adapters.python_agents import PythonAgents
 from ..adapters.transports import Transport
-from ..adapters.transports.control.broadcast import HEALTH_SECONDS, TICK_SECONDS
+from ..adapters.transports.control.broadcast import HEALTH_SECONDS, LOOK_SECONDS, TICK_SECONDS
 from ..adapters.transports.model_server import ModelServer
 from ..domain.errors import ModelFailed, StoreFailed
 from ..domain.execution import Executor
@@ -69,6 +69,8 @@ class Control(Protocol):
     async def tick(self) -> None: ...
 
     async def broadcast_health(self) -> None: ...
+
+    async def look_at_other_nodes(self) -> None: ...
 
     def begin_shutdown(self) -> None: ...
 
@@ -201,6 +203,8 @@ class Lifecycle:
             await self._keys.open()
             await self._quotas.open()
             stack.push_async_callback(self._quotas.flush)
+            stack.push_async_callback(self._approvals.close)
+            await self._approvals.open()
             await self._recover()
             stack.push_async_callback(self._serving.aclose)
             for transport in self._transports:
@@ -265,6 +269,7 @@ class Lifecycle:
         supervisor.every("changes of other nodes", RENEWAL_SECONDS, self._renew_copies)
         supervisor.every("ticks", TICK_SECONDS, control.tick)
         supervisor.every("health events", HEALTH_SECONDS, control.broadcast_health)
+        supervisor.every("events of other nodes", LOOK_SECONDS, control.look_at_other_nodes)
 
     async def _summarise_log(self) -> None:
         """Log how many lines were left out of it, also when no further one comes."""

@@ -12,12 +12,14 @@ from ..domain.ports import (
     Limits,
     NodeBus,
     NodeDirectory,
+    PresenceBook,
     ResponseBook,
     RunEvents,
     RunQueue,
     RunSignals,
     SessionCatalog,
     SessionStore,
+    Watchers,
 )
 
 DRIVER_MISSING = (
@@ -54,5 +56,7 @@ class SharedStores:
     limits: Limits
     run_events: RunEvents
     queue: WorkQueue
+    watchers: Watchers
     bus: NodeBus
     nodes: NodeDirectory
+    presence: PresenceBook

@@ -24,11 +24,13 @@ async def node(
     name: str = "a",
     role: str = "all",
     lease: int = LEASE,
+    parts: Mapping[str, Provider[Any]] | None = None,
     **sections: Any,
 ) -> AsyncIterator[Served]:
-    """A process with a state directory of its own."""
+    """A process with a state directory of its own. `parts` replace providers of its container."""
+    content = config(provider_url, **sections)
     async with _serving(
-        home, url, config(provider_url, **sections), name=name, role=role, lease=lease
+        home, url, content, name=name, role=role, lease=lease, parts=parts
     ) as served:
         yield served
 

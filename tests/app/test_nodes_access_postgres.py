@@ -10,13 +10,12 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from dependency_injector import providers
 
-from opensoul.app.supervisor import Supervisor
 from tests.app.grants import first_text, rest
 from tests.app.keyed import administer, ask, asked, content, created, entered, provider
 from tests.app.nodes import serving_nodes
-from tests.app.serving import SECRET, Served, hurried
+from tests.app.quiet_nodes import never, without_messages
+from tests.app.serving import SECRET, Served
 from tests.control.client import Refused, connected, knocking
 from tests.control.signing import challenged, connected_device, signed
 from tests.fakes.behaviours import hang_after
@@ -27,36 +26,6 @@ __all__ = ["provider"]
 
 READ = ["operator.read"]
 REMOTE = {"X-Forwarded-For": "203.0.113.9"}
-
-
-def never() -> dict[str, providers.Provider[Any]]:
-    """Parts of a node that does nothing periodically: it learns of changes by messages alone."""
-
-    async def sleep(seconds: float) -> None:
-        if seconds:
-            await asyncio.Event().wait()
-
-    return {"supervisor": providers.Singleton(Supervisor, sleep=sleep)}
-
-
-class Deaf:
-    """A bus whose messages are all lost."""
-
-    node_id = "deaf"
-    shared = True
-
-    def publish(self, topic: str, payload: str = "") -> None:
-        pass
-
-    def subscribe(self, topic: str, listener: Any) -> Any:
-        return lambda: None
-
-    def on_gap(self, listener: Any) -> Any:
-        return lambda: None
-
-
-def without_messages() -> dict[str, providers.Provider[Any]]:
-    return {"bus": providers.Object(Deaf()), "supervisor": hurried()}
 
 
 @pytest_asyncio.fixture

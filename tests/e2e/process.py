@@ -132,12 +132,16 @@ class GatewayProcess:
             seen = self._told.wait_for(lambda: any(text in line for line in self.err), LOG_LIMIT)
         assert seen, f"{text!r} is not in the log:\n" + "".join(self.err)
 
+    @property
+    def runs(self) -> bool:
+        return self._process.poll() is None
+
     def signal(self, number: int = signal.SIGTERM) -> None:
         self._process.send_signal(number)
 
-    def wait(self) -> int:
+    def wait(self, limit: float = STOP_LIMIT) -> int:
         """Its exit code. AssertionError when it logged an error that it did not expect itself."""
-        code = self._process.wait(STOP_LIMIT)
+        code = self._process.wait(limit)
         for reader in self._readers:
             reader.join()
         for stream in (self._process.stdout, self._process.stderr):

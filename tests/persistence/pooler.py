@@ -15,9 +15,10 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from .postgres_server import PATIENCE
-
+PATIENCE = 60.0
 PROGRAM = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+SERVER = "server"
+"""The file with the address of the server, in the folder of a pooler's socket."""
 _CONFIG = """
 [databases]
 pooled = {target}
@@ -50,6 +51,7 @@ def pooled(url: str, mode: str = "transaction") -> Iterator[str]:
     user = "postgres" if os.geteuid() == 0 else None
     if user is not None:  # It refuses to run as root.
         shutil.chown(folder, user)
+    (folder / SERVER).write_text(url)
     process = subprocess.Popen(
         [PROGRAM, str(folder / "ini")],
         user=user,
@@ -64,6 +66,12 @@ def pooled(url: str, mode: str = "transaction") -> Iterator[str]:
         process.terminate()
         process.wait(PATIENCE)
         shutil.rmtree(folder)
+
+
+def server_of(url: str) -> str:
+    """The address of the server, where `url` is that of a pooler; else nothing."""
+    file = Path(str(conninfo_to_dict(url).get("host", ""))) / SERVER
+    return file.read_text() if file.is_file() else ""
 
 
 def _wait_for(address: str) -> None:

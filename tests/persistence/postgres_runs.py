@@ -18,6 +18,8 @@ from opensoul.domain.runs.events import EventBatch, NumberedEvent
 from opensoul.domain.runs.spec import RunSpec
 from opensoul.domain.settings import LaneSettings
 
+from .pooler import server_of
+from .postgres_stores import few_connections
 from .workers import Hands
 
 LEASE = 30.0
@@ -62,9 +64,15 @@ async def node(
     **options: Any,
 ) -> AsyncIterator[Node]:
     """`look_every`: by default only bells say what is new."""
-    database = Database(url, connections=(1, 4))
+    database = few_connections(url)
     events = PostgresRunEvents(
-        database, clock=clock, steady=steady, bounds=bounds, look_every=look_every, **options
+        database,
+        clock=clock,
+        steady=steady,
+        bounds=bounds,
+        look_every=look_every,
+        listen_url=server_of(url),
+        **options,
     )
     queue = PostgresQueue(events, limits=limits, lease=lease, works=works)
     made = Node(name, database, events, queue, Hands())

@@ -15,14 +15,16 @@ from opensoul.adapters.persistence.postgres import Database
 from opensoul.adapters.persistence.postgres.database import Connection
 from opensoul.domain.errors import StoreFailed
 
-from .postgres_server import private_cluster, server_programs
+from .pooler import server_of
+from .postgres_server import DIRECT, private_cluster, server_programs
 
 
 @asynccontextmanager
 async def opened(
     url: str, connections: tuple[int, int] = (1, 4), patience: float = 5.0
 ) -> AsyncIterator[Database]:
-    pool = Database(url, connections=connections, patience=patience)
+    behind_pooler = bool(server_of(url))
+    pool = Database(url, connections=connections, patience=patience, behind_pooler=behind_pooler)
     await pool.open()
     try:
         yield pool
@@ -65,6 +67,7 @@ async def test_closing_waits_for_the_calls_in_progress(emptied_postgres: str) ->
     assert await asked == [("",)]
 
 
+@DIRECT
 async def test_a_connection_that_the_server_ended_is_replaced(emptied_postgres: str) -> None:
     name = f"opensoul-{token_hex(4)}"
     url = make_conninfo(emptied_postgres, application_name=name)

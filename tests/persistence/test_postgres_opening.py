@@ -24,7 +24,9 @@ from opensoul.adapters.persistence.postgres import (
 from opensoul.domain.errors import StoreFailed
 
 from .pooler import pooled
-from .postgres_server import private_cluster, server_programs
+from .postgres_server import DIRECT, private_cluster, server_programs
+
+pytestmark = DIRECT
 
 PASSWORD = "s3cret-of-the-test"
 

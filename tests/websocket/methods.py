@@ -10,7 +10,6 @@ from typing import Any, Protocol
 from opensoul.adapters.persistence.memory import MemoryLimits
 from opensoul.adapters.persistence.memory.store import MemoryStore
 from opensoul.adapters.persistence.queue import Lanes, LocalQueue
-from opensoul.adapters.transports.control.broadcast import broadcast_session_changes
 from opensoul.adapters.transports.control.broadcast.hub import Hub
 from opensoul.adapters.transports.control.broadcast.presence import Presence
 from opensoul.adapters.transports.control.connection.connection import (
@@ -143,7 +142,7 @@ class Bench:
         services = self.dependencies, self.hub
         models = ModelMethods(*services)
         chat = ChatMethods(*services)
-        broadcast_session_changes(self.session_service, self.hub, self.clock)
+        self.session_service.on_change(self.hub.session_changed)
         self.handlers: Handlers = {
             **chat.handlers(),
             **models.handlers(),
@@ -206,6 +205,8 @@ def dependencies(bench: Bench) -> Dependencies:
     missing: Any = None
     return Dependencies(
         gateway=bench.gateway,
+        bus=missing,
+        presence=None,
         session_service=bench.session_service,
         approvals=missing,
         devices=missing,

@@ -34,6 +34,7 @@ from ...domain.ports import (
     ConfigFile,
     CurrentSettings,
     NewId,
+    NodeBus,
     Sandbox,
     WebClient,
     Workspaces,
@@ -52,10 +53,13 @@ from ...domain.services import (
 from ...domain.settings import NodeRole
 from .. import plugins
 from ..readiness import Readiness
+from ..shared import SharedStores
 
 
 def control(
     gateway: Gateway,
+    bus: NodeBus,
+    shared: SharedStores | None,
     session_service: SessionService,
     approvals: Approvals,
     devices: Devices,
@@ -90,6 +94,8 @@ def control(
     return ControlPlane(
         Dependencies(
             gateway=gateway,
+            bus=bus,
+            presence=None if shared is None else shared.presence,
             session_service=session_service,
             approvals=approvals,
             devices=devices,

@@ -70,9 +70,15 @@ def approvals(
     signals: RunSignals,
     run_events: RunEvents,
     clock: Clock,
+    bus: NodeBus,
 ) -> Approvals:
     return Approvals(
-        book=stored_approvals, queue=queue, signals=signals, run_events=run_events, clock=clock
+        book=stored_approvals,
+        queue=queue,
+        signals=signals,
+        run_events=run_events,
+        clock=clock,
+        bus=bus,
     )
 
 
@@ -146,6 +152,7 @@ def gateway(
     new_id: NewId,
     late_gateway: Late[Gateway],
     quotas: Quotas,
+    shared: SharedStores | None,
 ) -> Gateway:
     gateway = Gateway(
         settings=settings,
@@ -159,6 +166,7 @@ def gateway(
         clock=clock,
         new_id=new_id,
         quotas=quotas,
+        watchers=None if shared is None else shared.watchers,
     )
     late_gateway.bind(gateway)
     return gateway

@@ -5,6 +5,9 @@ Imported only where the configuration has a database: the driver is an optional 
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
 from ...adapters.persistence.postgres import (
     Database,
     PostgresBus,
@@ -12,14 +15,15 @@ from ...adapters.persistence.postgres import (
     PostgresKeys,
     PostgresLimits,
     PostgresNodes,
+    PostgresPresence,
 )
-from ...adapters.persistence.postgres.runs import PostgresQueue, PostgresRunEvents
+from ...adapters.persistence.postgres.runs import Bells, PostgresQueue, PostgresRunEvents
 from ...adapters.persistence.postgres.sessions import (
     PostgresApprovals,
     PostgresResponses,
     PostgresStore,
 )
-from ...domain.ports import Clock, CurrentSettings
+from ...domain.ports import Clock, CurrentSettings, KeyBook, NodeBus
 from ...domain.settings import NodeRole
 from ..shared import SharedStores
 
@@ -39,11 +43,13 @@ def shared_stores(
         keep_bytes=chosen.runs.keep_bytes,
         listen_url=listen_url,
     )
+    nodes = PostgresNodes(database, node_id, lease=chosen.node.lease, steady=monotonic)
     queue = PostgresQueue(
         events,
         limits=lambda: settings().lanes,
         lease=chosen.node.lease,
         works=chosen.node.role is not NodeRole.GATEWAY,
+        nodes=nodes,
     )
     store = PostgresStore(database)
     return SharedStores(
@@ -56,6 +62,23 @@ def shared_stores(
         limits=PostgresLimits(database, steady=monotonic),
         run_events=events,
         queue=queue,
+        watchers=queue.watchers,
         bus=PostgresBus(events.bells, node_id),
-        nodes=PostgresNodes(database, node_id, lease=chosen.node.lease, steady=monotonic),
+        nodes=nodes,
+        presence=PostgresPresence(database, node_id),
     )
+
+
+@asynccontextmanager
+async def shared_keys(
+    url: str, listen_url: str, node_id: str
+) -> AsyncIterator[tuple[KeyBook, NodeBus]]:
+    """The API keys, and the bus to the nodes, for a process that is no node. Raises StoreFailed."""
+    async with AsyncExitStack() as stack:
+        database = Database(url, connections=(1, 2), behind_pooler=bool(listen_url))
+        await database.open()
+        stack.push_async_callback(database.close)
+        bells = Bells(database, listen_url)
+        await bells.start()
+        stack.push_async_callback(bells.close)
+        yield PostgresKeys(database), PostgresBus(bells, node_id)

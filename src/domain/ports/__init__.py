@@ -6,10 +6,10 @@ from .clock import Clock, NewId
 from .configuration import ConfigFile
 from .knowledge import KnowledgeSource
 from .models import Embedder, ModelClient
-from .nodes import MAX_PAYLOAD_BYTES, NodeBus, NodeDirectory, NodeInfo, OnMessage
+from .nodes import MAX_PAYLOAD_BYTES, NodeBus, NodeDirectory, NodeInfo, OnMessage, PresenceBook
 from .responses import ResponseBook
 from .runners import NOTHING_SAID, AgentRunner, Archive, Commit, RunContext, Spent
-from .runs import RunEvents, RunQueue, RunSignals, Worker
+from .runs import RunEvents, RunQueue, RunSignals, Watchers, Worker
 from .sandbox import Sandbox
 from .sessions import OpenTurn, SessionCatalog, SessionStore, StoredSession, Turn
 from .settings import CurrentSettings
@@ -40,6 +40,7 @@ __all__ = [
     "NodeInfo",
     "OnMessage",
     "OpenTurn",
+    "PresenceBook",
     "ResponseBook",
     "RunContext",
     "RunEvents",
@@ -54,6 +55,7 @@ __all__ = [
     "Toolbox",
     "Transcript",
     "Turn",
+    "Watchers",
     "WebClient",
     "WebFailed",
     "WebLimits",

@@ -86,3 +86,20 @@ class NodeDirectory(Protocol):
     async def leave(self) -> None:
         """This process ends. Nothing where it has not joined."""
         ...
+
+
+class PresenceBook(Protocol):
+    """The connected clients of each process, as text that expires where its process does not repeat
+    it. All methods raise StoreFailed."""
+
+    async def put(self, clients: str) -> None:
+        """The clients of this process, in place of the former ones."""
+        ...
+
+    async def others(self) -> tuple[str, ...]:
+        """What the other processes have put."""
+        ...
+
+    async def remove(self) -> None:
+        """This process has no clients any more."""
+        ...

@@ -187,8 +187,8 @@ class RunQueue(Protocol):
 
         `stop`: first stop those before, for that reason, though no commands. Work that has begun is
         done to its end, also when the caller is cancelled, and only then does the next Run begin.
-        Raises SessionBusy when the turn does not come within `patience` seconds: nothing was done
-        then.
+        Raises SessionBusy when the turn does not come within `patience` seconds, or the process was
+        stopped for so long that the turn is over: nothing was changed then.
         """
         ...
 
@@ -198,6 +198,24 @@ class RunQueue(Protocol):
 
     async def idle(self) -> None:
         """Return once no Run is queued or executed. Runs that wait for a signal do not count."""
+        ...
+
+
+class Watchers(Protocol):
+    """Which processes have followers of the Runs that end with their last follower. The process
+    that accepts such a Run counts from the beginning, and until it leaves or dies."""
+
+    async def enter(self, run_id: str) -> None:
+        """This process has a follower of the Run. Raises StoreFailed."""
+        ...
+
+    def ended(self, run_id: str) -> None:
+        """The followers of this process have seen the Run's end."""
+        ...
+
+    async def leave(self, run_id: str, *, goes_on: bool) -> None:
+        """This process has no follower of the Run any more: the Run is stopped where no other
+        living process has one, unless it `goes_on`. What fails is tried again."""
         ...
 
 

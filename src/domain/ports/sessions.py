@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+from ..immutable import immutable
 from ..messages import Message
 from ..models import StopReason, Usage
 from ..runs import Step
@@ -39,7 +40,7 @@ class StoredSession:
     settings: SessionSettingsMap = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class Turn:
     """What a finished Run adds to its Session: the question's messages and the answer's."""
 

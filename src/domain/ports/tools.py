@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from ..access import Principal
 from ..agents import Agent
+from ..immutable import immutable
 from ..messages import ToolCall
 from ..scopes import Scope
 from ..sessions import SessionKey
@@ -23,7 +23,7 @@ from ..tools import (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class ToolContext:
     """For whom tools are listed and run: an Agent, in a Run of a Session, on behalf of the
     principal that started it."""

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from ..access import Principal
 from ..chat_commands import ChatCommand
+from ..immutable import immutable
 from ..messages import Message
 from ..scopes import Scope
 from ..sessions import BoundBy, Conversation, SessionKey
@@ -34,7 +35,7 @@ class After:
     one_off: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class RunRequest:
     """What a transport read from its client, before anything was looked up.
 
@@ -85,7 +86,7 @@ class RunRequest:
     """As in RunSpec. A client cannot set them."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class RunSpec:
     """A Run that was accepted: plain data without secrets, which can be stored and executed by
     another process. What a process makes of it is an `Execution`."""

@@ -27,6 +27,7 @@ from ..ports import (
     RunSignals,
     SessionCatalog,
     Turn,
+    Watchers,
 )
 from ..runs import (
     TERMINAL,
@@ -55,7 +56,7 @@ Events = AsyncIterator[EventBatch]
 """A Run's events as `RunEvents.follow` yields them, in batches of those that are there."""
 
 OnRun = Callable[[RunRecord], None]
-"""Called for every Run that begins, by whichever transport. Must not wait."""
+"""Called for every Run that is accepted, by whichever transport. Must not wait."""
 
 OnAccepted = Callable[[RunRecord], Awaitable[None]]
 """Is called with the Run that a request has begun, before anybody else."""
@@ -90,13 +91,16 @@ class Gateway:
         clock: Clock,
         new_id: NewId,
         quotas: Quotas | None = None,
+        watchers: Watchers | None = None,
     ) -> None:
+        """`watchers`: those of the other processes too; None: there are no others."""
         self._quotas = quotas
         self._settings = settings
         self._generations = generations
         self.access = access
         self._queue = queue
         self._signals = signals
+        self._watchers = watchers
         self._executor = executor
         self._run_events = run_events
         self._catalog = catalog
@@ -274,12 +278,32 @@ class Gateway:
     def _enter(self, run: RunSpec | RunRecord) -> None:
         self._followers[run.id] += 1
 
-    async def _leave(self, run: RunSpec | RunRecord, goes_on: bool) -> None:
-        self._followers[run.id] -= 1
-        if not self._followers[run.id]:
-            del self._followers[run.id]
-            if run.on_leave is OnLeave.ABORT and not goes_on:
+    async def _attend(self, watchers: Watchers, run: RunSpec | RunRecord) -> None:
+        if run.on_leave is OnLeave.ABORT and self._followers[run.id] == 1:
+            try:
+                await watchers.enter(run.id)
+            except BaseException:
+                self._forget_follower(run)
+                raise
+
+    async def _leave(self, run: RunSpec | RunRecord, *, ended: bool, goes_on: bool) -> None:
+        if not self._forget_follower(run) or run.on_leave is not OnLeave.ABORT:
+            return
+        if self._watchers is None:
+            if not (ended or goes_on):
                 await self._signals.abort(run.id, "The client left.")
+        elif ended:
+            self._watchers.ended(run.id)
+        else:
+            await self._watchers.leave(run.id, goes_on=goes_on)
+
+    def _forget_follower(self, run: RunSpec | RunRecord) -> bool:
+        """Whether it was the last one."""
+        self._followers[run.id] -= 1
+        if self._followers[run.id]:
+            return False
+        del self._followers[run.id]
+        return True
 
     def watch(self, principal: Principal, run_id: str, after: int = 0) -> Events:
         """A Run's events numbered above `after`, each once it is kept, for one who only looks on:
@@ -380,7 +404,8 @@ class Gateway:
         return await self._active_runs.of(principal, key)
 
     def on_run(self, listener: OnRun) -> Callable[[], None]:
-        """Have `listener` called for every Run that begins; what is returned ends that."""
+        """Have `listener` called for every Run that this process accepts; what is returned ends
+        that. Where there are other processes, the control plane passes the calls on to them."""
         self._on_run.append(listener)
         return lambda: self._on_run.remove(listener)
 
@@ -527,6 +552,8 @@ class Following:
 
     async def __aenter__(self) -> Following:
         self._gateway._enter(self._run)
+        if self._gateway._watchers is not None:
+            await self._gateway._attend(self._gateway._watchers, self._run)
         if self._principal.grants:
             self._reader = asyncio.current_task()
             self._hold = self._gateway.access.hold(self._principal, self._revoke)
@@ -535,7 +562,7 @@ class Following:
     async def __aexit__(self, *_: object) -> None:
         if self._hold is not None:
             self._hold.release()
-        await self._gateway._leave(self._run, self._ended or self._detached)
+        await self._gateway._leave(self._run, ended=self._ended, goes_on=self._detached)
 
     def __aiter__(self) -> Following:
         return self

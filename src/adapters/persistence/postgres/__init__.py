@@ -18,6 +18,7 @@ from .devices import PostgresDevices
 from .keys import PostgresKeys
 from .limits import PostgresLimits
 from .nodes import PostgresNodes
+from .presence import PostgresPresence
 
 __all__ = [
     "Database",
@@ -27,6 +28,7 @@ __all__ = [
     "PostgresKeys",
     "PostgresLimits",
     "PostgresNodes",
+    "PostgresPresence",
     "TableSize",
     "are_one_database",
     "database_status",

@@ -11,6 +11,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from ....domain.errors import LeaseLost, StoreFailed
 from ..common import FailureLog, Undecodable
+from .fence import active_fence
 from .migrations import migrate
 from .opening import check_schema, connection_string, first_connection, reason
 
@@ -88,12 +89,15 @@ class Database:
         self, work: Callable[[Connection], Awaitable[T]], *, repeat: bool = False
     ) -> T:
         """The same in a transaction, which is committed when this returns. Where the connection
-        breaks before the commit, nothing was done, so the work is done again in any case."""
+        breaks before the commit, nothing was done, so the work is done again in any case. Raises
+        LeaseLost where the Fence of the task does not hold."""
         committing = False
 
         async def in_transaction(connection: Connection) -> T:
             nonlocal committing
             async with connection.transaction():
+                if (fence := active_fence()) is not None:
+                    await fence.check(connection)
                 result = await work(connection)
                 committing = True
             return result
@@ -107,6 +111,13 @@ class Database:
             return await fetch_one(connection, query, values)
 
         return await self.change(fetch)
+
+    async def write_row(self, query: str, values: Values = ()) -> tuple[Any, ...] | None:
+        """The first row of a statement that writes and may be done twice: in one trip, unless the
+        task has a Fence."""
+        if active_fence() is None:
+            return await self.row(query, values)
+        return await self.change_row(query, values)
 
     async def snapshot(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """The result of `work`, which only reads: all its statements see the same state."""

@@ -34,7 +34,7 @@ class PostgresNodes:
         self, database: Database, node_id: str, *, lease: float, steady: Clock = time.monotonic
     ) -> None:
         self._database = database
-        self._id = node_id
+        self.id = node_id
         self._lease = lease
         self._steady = steady
         self._describe: Callable[[], NodeInfo] | None = None
@@ -79,8 +79,8 @@ class PostgresNodes:
 
     async def join(self, describe: Callable[[], NodeInfo]) -> None:
         self._describe = describe
-        await self.show(describe())
-        self._heartbeats = asyncio.create_task(self._go_on(describe), name="heartbeats")
+        await self._show(describe())
+        self._heartbeats = asyncio.create_task(self._go_on(), name="heartbeats")
 
     async def leave(self) -> None:
         heartbeats, self._heartbeats = self._heartbeats, None
@@ -90,15 +90,22 @@ class PostgresNodes:
         await heartbeats
         self._leaving.clear()
         try:
-            await self._database.execute(_LEAVE, (self._id,))
+            await self._database.execute(_LEAVE, (self.id,))
         except StoreFailed as error:  # The others see that it is silent.
             logger.warning("the node's row was not deleted", extra={"reason": str(error)})
 
-    async def show(self, node: NodeInfo) -> bool:
-        """Store that the process is there; whether it was not in the table. Raises StoreFailed."""
+    async def show(self) -> None:
+        """Store that the process is there, as is done after each third of a lease. Raises
+        StoreFailed."""
+        if self._describe is not None and await self._show(self._describe()):
+            for returned in self.on_return:
+                returned()
+
+    async def _show(self, node: NodeInfo) -> bool:
+        """Whether the process was not in the table."""
         asked_at = self._steady()
         values = (
-            *(self._id, data(node.name), node.role, node.version, data(node.host), node.pid),
+            *(self.id, data(node.name), node.role, node.version, data(node.host), node.pid),
             *(data(node.address), node.configuration, self._lease, KEEP_DEAD),
         )
         row = await self._database.row(_HEARTBEAT, values)
@@ -107,20 +114,13 @@ class PostgresNodes:
         self._shown_at = asked_at
         return row is not None and bool(row[0])
 
-    async def _go_on(self, describe: Callable[[], NodeInfo]) -> None:
+    async def _go_on(self) -> None:
         while not self._leaving.is_set():
             try:
                 async with asyncio.timeout(self._lease / 3):
                     await self._leaving.wait()
             except TimeoutError:
-                await self._show_again(describe)
-
-    async def _show_again(self, describe: Callable[[], NodeInfo]) -> None:
-        try:
-            entered = await self.show(describe())
-        except StoreFailed as error:
-            logger.debug("a heartbeat was not stored", extra={"reason": str(error)})
-            return
-        if entered:
-            for returned in self.on_return:
-                returned()
+                try:
+                    await self.show()
+                except StoreFailed as error:
+                    logger.debug("a heartbeat was not stored", extra={"reason": str(error)})

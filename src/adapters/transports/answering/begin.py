@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from ....domain.immutable import immutable
 from ....domain.messages import Message
 from ....domain.runs import OnLeave, RunRecord, RunRequest, RunSpec
 from ....domain.services import Approvals, Events, Gateway
@@ -29,7 +29,7 @@ from .resuming import (
 from .runs import Feed, RunFrames, start_run
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class BegunRun:
     """A run, and the events that its answer is made of. `pause`: None where the answer stays open
     while the run waits for an approval."""

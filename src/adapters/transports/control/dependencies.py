@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ....domain.ports import Clock, ConfigFile, NewId, Workspaces
+from ....domain.ports import Clock, ConfigFile, NewId, NodeBus, PresenceBook, Workspaces
 from ....domain.services import Approvals, Devices, Gateway, Keys, SessionService, ToolService
 from .handshake import Facts
 
@@ -36,6 +36,9 @@ class Dependencies:
     """`stop` ends the process like a signal."""
 
     gateway: Gateway
+    bus: NodeBus
+    presence: PresenceBook | None
+    """Where the processes of this Gateway list their clients; None: there are no others."""
     session_service: SessionService
     approvals: Approvals
     devices: Devices

@@ -103,7 +103,9 @@ class PostgresStore:
         await self._write(self._append(self._opened(), turn))
 
     async def _append(self, database: Database, turn: Turn) -> None:
-        size = one_value(await database.row(APPEND, append_values(turn, self._one_offs.now())))
+        size = one_value(
+            await database.write_row(APPEND, append_values(turn, self._one_offs.now()))
+        )
         if turn.one_off and size:
             self._one_offs.count(size)
 
