@@ -88,8 +88,10 @@ class Node:
 
     def pause(self) -> None:
         self.process.signal(signal.SIGSTOP)
+        self.work.note("paused", self.pid)
 
     def resume(self) -> None:
+        self.work.note("resumed", self.pid)
         self.process.signal(signal.SIGCONT)
 
     @property
@@ -160,6 +162,10 @@ class Machines:
         return self.nodes[name]
 
     @property
+    def lease(self) -> float:
+        return float(self.sections.get("node", {}).get("leaseSeconds", LEASE))
+
+    @property
     def gateways(self) -> list[Node]:
         return [one for one in self.nodes.values() if one.role != "worker"]
 
@@ -215,6 +221,7 @@ async def machines(
     roles: Mapping[str, str] = GATEWAYS_AND_WORKERS,
     *,
     environment: Mapping[str, str] | None = None,
+    postgres_options: Sequence[str] | None = None,
     **sections: Any,
 ) -> AsyncIterator[Machines]:
     """Started processes of these roles with their own database; `sections` of the configuration
@@ -226,7 +233,9 @@ async def machines(
             pytest.fail(missing)
         pytest.skip(missing)
     async with AsyncExitStack() as stack:
-        postgres = stack.enter_context(private_cluster(programs, durable=True))
+        postgres = stack.enter_context(
+            private_cluster(programs, durable=True, options=postgres_options)
+        )
         made = Machines({}, postgres, Work(home / "work"), home, sections, environment or {})
         stack.push_async_callback(made.stop)
         await asyncio.gather(*(made.add(name, role) for name, role in roles.items()))
