@@ -7,13 +7,18 @@ from typing import Protocol
 
 from ..domain.ports import (
     ApprovalBook,
+    CallBook,
+    ConfigurationBook,
     DeviceBook,
     KeyBook,
+    KeyCounters,
     Limits,
+    Meter,
     NodeBus,
     NodeDirectory,
     PresenceBook,
     ResponseBook,
+    RunCounter,
     RunEvents,
     RunQueue,
     RunSignals,
@@ -33,8 +38,8 @@ def is_driver(error: ModuleNotFoundError) -> bool:
     return (error.name or "").partition(".")[0] in ("psycopg", "psycopg_pool")
 
 
-class WorkQueue(RunQueue, RunSignals, Protocol):
-    """The queue of a process, with its signals."""
+class WorkQueue(RunQueue, RunSignals, RunCounter, Protocol):
+    """The queue of a process, with its signals and counts."""
 
     @property
     def lease(self) -> float:
@@ -55,9 +60,11 @@ class SharedStores:
     store: SessionStore
     catalog: SessionCatalog
     approvals: ApprovalBook
+    calls: CallBook
     responses: ResponseBook
     devices: DeviceBook
     keys: KeyBook
+    key_counters: KeyCounters
     limits: Limits
     run_events: RunEvents
     queue: WorkQueue
@@ -65,3 +72,5 @@ class SharedStores:
     bus: NodeBus
     nodes: NodeDirectory
     presence: PresenceBook
+    meter: Meter
+    configurations: ConfigurationBook

@@ -166,6 +166,8 @@ class Executor:
         self._idle = asyncio.Event()
         self._idle.set()
         self.owner = owner
+        self.lease_losses = 0
+        self.take_overs = 0
         queue.serve(owner, self)
 
     def __len__(self) -> int:
@@ -286,6 +288,8 @@ class Executor:
         started = None
         if claim.attempt > 1 and (started := await self._resume(live)) is None:
             return None
+        if not self._generations.holds(spec.generation):
+            await self._generations.catch_up(spec.generation)
         agent = execution_of(spec, self._generations.find(spec.generation)).agent
         live.runner = agent.runner if spec.command is None else COMMAND_RUNNER
         runner = self._runners[live.runner]
@@ -319,6 +323,7 @@ class Executor:
         """Begin another attempt; whether the Run had started, None where it has ended instead."""
         claim = live.claim
         if claim.taken_over:
+            self.take_overs += 1
             decision, record = await decide(claim, self._run_events, self._catalog)
             if not isinstance(decision, Resumed):
                 live.committing = True
@@ -607,6 +612,7 @@ class Executor:
             self._idle.set()
 
     def _note_lost(self, live: LiveRun) -> None:
+        self.lease_losses += 1
         extra = {"run": live.spec.id, "attempt": live.claim.attempt}
         logger.warning("the lease of a run was lost", extra=extra)
 

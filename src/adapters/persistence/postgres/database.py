@@ -31,6 +31,9 @@ _LOST = {
     LATER_ATTEMPT: "A later attempt of the run has stored a step.",
     TURN_STORED: "The turn of the run is stored already.",
 }
+_CONNECTIONS = (4, 10)
+CONNECTIONS_OF_NODE = _CONNECTIONS[1] + 1
+"""What a process opens at most: the pool, and one connection that listens."""
 _PATIENCE_WHILE_AWAY = 1.0
 _RETRY_AFTER = 0.2
 _START_PATIENCE = 30.0
@@ -51,7 +54,7 @@ class Database:
         self,
         url: str,
         *,
-        connections: tuple[int, int] = (4, 10),
+        connections: tuple[int, int] = _CONNECTIONS,
         patience: float = 5.0,
         behind_pooler: bool = False,
     ) -> None:
@@ -177,6 +180,10 @@ class Database:
             return (await connection.execute(query, values)).rowcount
 
         return await self.run(execute, repeat=repeat)
+
+    def pool_stats(self) -> dict[str, int]:
+        """The counters of the pool of connections, by the driver's names."""
+        return {} if self._pool is None else dict(self._pool.get_stats())
 
     async def _call(
         self, work: Callable[[Connection], Awaitable[T]], may_repeat: Callable[[], bool]

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from ....domain.concurrency import shielded
 from ....domain.errors import LeaseLost, RunAborted, SessionBusy, ShuttingDown
 from ....domain.messages import Message
-from ....domain.ports import Clock, Worker
+from ....domain.ports import Clock, RunCounts, Worker
 from ....domain.runs import (
     Aborted,
     ApprovalDecided,
@@ -122,6 +122,16 @@ class LocalQueue:
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    async def counts(self) -> RunCounts:
+        lanes = (self._lanes, *self._nested.values())
+        heads = sum(one.heads for one in lanes)
+        return RunCounts(
+            waiting=heads,
+            queued=sum(one.waiting for one in lanes) - heads,
+            running=sum(entry.claim is not None for entry in self._entries.values()),
+            paused=sum(e.place is None and e.claim is None for e in self._entries.values()),
+        )
 
     # Accepting
 

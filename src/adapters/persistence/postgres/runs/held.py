@@ -156,6 +156,8 @@ class HeldRuns:
 
     def append(self, run: HeldRun, events: Sequence[RunEvent], claim: Claim | None = None) -> None:
         """Add events in memory. Raises LeaseLost."""
+        if run.gone and claim is None:
+            return  # It was given up while the database stored them: followers read them there.
         before = run.size
         self._live.append(run.run_id, events, claim)
         run.unkept += max(run.size - before, 0)

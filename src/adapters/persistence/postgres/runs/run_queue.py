@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from .....domain.concurrency import shielded
+from .....domain.ports import RunCounts
 from .....domain.runs import Claim, RunSpec
 from .....domain.sessions import SessionKey
 from .....domain.settings import LaneSettings
@@ -18,7 +19,7 @@ from .changes import Changes
 from .claims import Claims
 from .endings import Endings
 from .process import Process, load_spec
-from .reads import unfinished_runs
+from .reads import count_runs, unfinished_runs
 from .run_events import PostgresRunEvents
 from .signals import Signals
 from .watchers import PostgresWatchers
@@ -96,6 +97,9 @@ class PostgresQueue:
     @property
     def slots_used(self) -> int:
         return self._process.slots.used
+
+    async def counts(self) -> RunCounts:
+        return await count_runs(self._events.database)
 
     async def unfinished(
         self, key: SessionKey | None = None, *, waiting: bool = True, here: bool = False
