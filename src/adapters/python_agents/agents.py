@@ -19,7 +19,7 @@ from .loading import load
 from .models import ModelAccess, provided
 from .processes import ProcessHost
 from .recognition import Find, Frameworks, described
-from .runs import AgentEvent, AgentRun, begins_tool
+from .runs import AgentEvent, AgentRun
 from .threads import AgentThread, LoopBlocked, Pump
 
 logger = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ class InlineHost:
 
     async def stream(self, run: AgentRun) -> AsyncGenerator[list[AgentEvent]]:
         make = partial(stream, self._loaded, run, self._frameworks)
-        pump = Pump(make, None, begins_tool)
+        pump = Pump(make, None)
         async with aclosing(pump.read()) as batches:
             async for batch in batches:
                 yield batch
@@ -199,7 +199,7 @@ class ThreadHost:
 
     def _read(self, run: AgentRun, thread: AgentThread) -> AsyncGenerator[list[AgentEvent]]:
         make = partial(stream, self._loaded, run, self._frameworks)
-        return Pump(make, thread.loop, begins_tool).read()
+        return Pump(make, thread.loop).read()
 
     async def close(self) -> None:
         """Its thread is that of other agents, too."""
