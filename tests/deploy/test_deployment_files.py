@@ -11,9 +11,11 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import yaml
 
 from .deployments import (
     CHECKS,
@@ -37,6 +39,7 @@ from .deployments import (
     unit,
 )
 
+IMAGE = f"opensoul:{version('opensoul')}"
 VARIABLES = {"POSTGRES_PASSWORD": "secret of the database", "OPENSOUL_GATEWAY_TOKEN": "secret"}
 NODES: Mapping[str, Node] = {
     "gateway": kubernetes_node("Deployment", "opensoul-gateway"),
@@ -177,7 +180,28 @@ def test_kustomize_takes_the_files_that_are_there() -> None:
     there = {path.name for path in KUBERNETES.iterdir()}
     assert set(kustomization["resources"]) == there - apart
     (image,) = kustomization["images"]
-    assert {each["spec"]["containers"][0]["image"] for each in pods()} == {image["name"]}
+    assert f"{image['name']}:{image['newTag']}" == IMAGE
+
+
+def test_every_deployment_has_the_image_of_this_version() -> None:
+    images = {each["spec"]["containers"][0]["image"] for each in pods()}
+    assert images == {compose(VARIABLES)["services"]["opensoul"]["image"]} == {IMAGE}
+
+
+def test_kubectl_puts_the_files_together() -> None:
+    if (kubectl := shutil.which("kubectl")) is None:
+        pytest.skip("there is no kubectl")
+    shown = subprocess.run([kubectl, "kustomize", str(KUBERNETES)], capture_output=True)
+    assert shown.returncode == 0, shown.stderr
+    kinds = [each["kind"] for each in yaml.safe_load_all(shown.stdout)]
+    assert sorted(set(kinds)) == [
+        "ConfigMap",
+        "Deployment",
+        "HorizontalPodAutoscaler",
+        "PodDisruptionBudget",
+        "Service",
+    ]
+    assert kinds.count("Deployment") == 2
 
 
 SCHEMAS = pytest.mark.skipif(
