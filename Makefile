@@ -5,7 +5,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test test-all coverage test-clients test-frameworks test-deploy test-postgres test-postgres-18 test-pgbouncer test-cluster test-loops test-mcp test-slow checks bench bench-peers chaos soak format lint docs model pins clean
+.PHONY: help run test test-all coverage test-clients test-frameworks test-deploy test-postgres test-postgres-18 test-pgbouncer test-cluster test-loops test-mcp test-slow checks bench bench-cluster bench-peers chaos soak format lint docs model pins clean
 
 BIN := .venv/bin
 STATE := $(CURDIR)/.opensoul
@@ -124,6 +124,9 @@ bench: .venv/.dev ## Measure the Gateway beside a bare pass-through (ARGS=--quic
 
 bench-peers: .venv/.dev ## Measure LiteLLM's proxy beside them, where it installs.
 	@$(BIN)/python -m bench.peers $(ARGS) && $(BIN)/python -m bench.chart
+
+bench-cluster: .venv/.dev ## Measure several processes over PostgreSQL beside one over SQLite (ARGS=--quick).
+	@$(BIN)/python -m bench.cluster $(ARGS)
 
 chaos: .venv/.dev ## Kill the Gateway 300 times under load and check what it kept (ARGS="--kills 15").
 	@$(BIN)/python -m bench.chaos $(ARGS)
