@@ -194,7 +194,7 @@ class Database:
         self._idle.clear()
         begun_at = time.monotonic()
         try:
-            return await self._attempt(self._pool, work, may_repeat)
+            return await self._attempt(self._pool, work, may_repeat, begun_at + self._patience)
         except (Error, OSError) as error:
             raise self._failed(error, begun_at) from error
         except Undecodable as error:
@@ -236,11 +236,10 @@ class Database:
         pool: AsyncConnectionPool[Connection],
         work: Callable[[Connection], Awaitable[T]],
         may_repeat: Callable[[], bool],
+        until: float,
     ) -> T:
         # After the server was restarted, every connection of the pool may be broken.
-        tries = self._connections[1] + 1
         while True:
-            tries -= 1
             # The pool itself goes on to connect anew, whether anybody waits or not.
             is_away = self._availability.away_within(0)
             patience = min(_PATIENCE_WHILE_AWAY, self._patience) if is_away else self._patience
@@ -250,7 +249,7 @@ class Database:
                 except OperationalError as error:
                     if connection.broken:
                         self._availability.failed(error, time.monotonic())
-                    if not (tries and connection.broken and may_repeat()):
+                    if not (connection.broken and may_repeat() and time.monotonic() < until):
                         raise
                 else:
                     self._failures.succeeded()
