@@ -48,6 +48,7 @@ from ..domain.ports import (
     KeyCounters,
     KnowledgeSource,
     Limits,
+    Meter,
     ModelClient,
     NewId,
     NodeBus,
@@ -87,6 +88,7 @@ from .lifecycle import Lifecycle, Lock, Prepare
 from .readiness import Readiness
 from .reloads import ConfigureLogging, Reloads
 from .shared import SharedStores, WorkQueue
+from .shared_configuration import ConfigurationWatch, CopiedDocument
 from .supervisor import Supervisor
 
 
@@ -112,11 +114,18 @@ class Container(DeclarativeContainer):
     # Configuration.
     inputs: Provider[Inputs] = Factory(making.inputs, env, home, overrides, find_plugins)
     locations: Provider[Locations] = Factory(making.locations, env, overrides, home)
-    config_file: Provider[ConfigFile] = Singleton(making.config_file, inputs, locations)
+    shared_configuration: Provider[CopiedDocument | None] = Singleton(
+        making.shared_configuration, locations, inputs
+    )
+    config_file: Provider[ConfigFile] = Singleton(
+        making.config_file, inputs, locations, shared_configuration
+    )
     facts: Provider[Facts] = Singleton(making.facts, locations, clock)
     reloads: Provider[Reloads] = Singleton(Reloads)
     token_file: Provider[TokenFile] = Singleton(making.token_file, locations)
-    source: Provider[ConfigSource] = Singleton(making.source, inputs, token_file, reloads)
+    source: Provider[ConfigSource] = Singleton(
+        making.source, inputs, token_file, reloads, shared_configuration
+    )
     settings: Provider[CurrentSettings] = Singleton(making.settings, source)
 
     # Storage.
@@ -124,6 +133,9 @@ class Container(DeclarativeContainer):
         making.shared, settings, clock, monotonic, new_id
     )
     bus: Provider[NodeBus] = Singleton(making.bus, shared, new_id)
+    configuration_watch: Provider[ConfigurationWatch | None] = Singleton(
+        making.configuration_watch, bus, shared, shared_configuration, source
+    )
     nodes: Provider[NodeDirectory] = Singleton(making.nodes, shared, clock)
     store: Provider[SessionStore] = Singleton(making.store, settings, clock, monotonic, shared)
     catalog: Provider[SessionCatalog] = Singleton(making.catalog, store)
@@ -225,7 +237,9 @@ class Container(DeclarativeContainer):
     access: Provider[Access] = Singleton(
         making.access, settings, limits, devices, keys, find_plugins
     )
-    generations: Provider[Generations] = Singleton(making.generations, settings)
+    generations: Provider[Generations] = Singleton(
+        making.generations, settings, configuration_watch
+    )
     executor: Provider[Executor] = Singleton(
         making.executor,
         runners,
@@ -281,13 +295,14 @@ class Container(DeclarativeContainer):
         making.readiness, store, run_events, supervisor, python_agents
     )
     node_info: Provider[Callable[[], NodeInfo]] = Singleton(
-        making.node_info, bus, settings, source, facts, executor
+        making.node_info, bus, settings, facts, executor
     )
     control: Provider[ControlPlane] = Singleton(
         making.control,
         gateway,
         bus,
         shared,
+        nodes,
         session_service,
         approvals,
         devices,
@@ -307,6 +322,7 @@ class Container(DeclarativeContainer):
         clock,
         new_id,
     )
+    meters: Provider[list[Meter]] = Singleton(making.meters, work_queue, executor, settings, shared)
     transports: Provider[list[Transport]] = Singleton(
         making.transports,
         gateway,
@@ -317,6 +333,7 @@ class Container(DeclarativeContainer):
         token_counts,
         control,
         readiness,
+        meters,
         web,
         facts,
         clock,
@@ -354,4 +371,5 @@ class Container(DeclarativeContainer):
         source,
         nodes,
         node_info,
+        configuration_watch,
     )

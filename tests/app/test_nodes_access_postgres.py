@@ -89,7 +89,7 @@ async def models(node: Served, secret: str, *, forwarded: bool = True) -> int:
     """The status of a list of models, as requested from one address or from this machine."""
     headers = bearer(secret) | (REMOTE if forwarded else {})
     async with node.client.get("/v1/models", headers=headers) as response:
-        return response.status  # type: ignore[no-any-return]
+        return response.status
 
 
 async def test_ten_wrong_secrets_spread_over_the_nodes_lock_out_at_all(

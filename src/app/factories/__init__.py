@@ -16,8 +16,17 @@ from .agents import (
     system_prompts,
 )
 from .authorization import access, devices, key_counters, keys, limits, quotas
-from .configuration import config_file, inputs, locations, settings, source, token_file
-from .endpoints import control, transports
+from .configuration import (
+    config_file,
+    configuration_watch,
+    inputs,
+    locations,
+    settings,
+    shared_configuration,
+    source,
+    token_file,
+)
+from .endpoints import control, meters, transports
 from .execution import (
     agent_sessions,
     approval_book,
@@ -79,6 +88,7 @@ __all__ = [
     "catalog",
     "commands",
     "config_file",
+    "configuration_watch",
     "configure_logging",
     "control",
     "cooldowns",
@@ -104,6 +114,7 @@ __all__ = [
     "lock",
     "log_bounds",
     "mcp",
+    "meters",
     "model_server",
     "models",
     "native",
@@ -124,6 +135,7 @@ __all__ = [
     "session_tools",
     "settings",
     "shared",
+    "shared_configuration",
     "signals",
     "source",
     "stop_process",

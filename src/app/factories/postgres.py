@@ -12,10 +12,12 @@ from ...adapters.persistence.postgres import (
     Database,
     PostgresBus,
     PostgresCalls,
+    PostgresConfigurations,
     PostgresDevices,
     PostgresKeyCounters,
     PostgresKeys,
     PostgresLimits,
+    PostgresMeter,
     PostgresNodes,
     PostgresPresence,
 )
@@ -70,6 +72,8 @@ def shared_stores(
         bus=PostgresBus(events.bells, node_id),
         nodes=nodes,
         presence=PostgresPresence(database, node_id),
+        meter=PostgresMeter(events),
+        configurations=PostgresConfigurations(database),
     )
 
 

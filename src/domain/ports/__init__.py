@@ -3,8 +3,9 @@
 from ..sessions import Transcript
 from .access import Authenticator, DeviceBook, KeyBook, KeyCounters, Limits, RunAdmission
 from .clock import Clock, NewId
-from .configuration import ConfigFile
+from .configuration import ConfigFile, ConfigurationBook
 from .knowledge import KnowledgeSource
+from .metrics import Meter, Metric, MetricKind, RunCounter, RunCounts
 from .models import Embedder, ModelClient
 from .nodes import MAX_PAYLOAD_BYTES, NodeBus, NodeDirectory, NodeInfo, OnMessage, PresenceBook
 from .responses import ResponseBook
@@ -28,6 +29,7 @@ __all__ = [
     "Clock",
     "Commit",
     "ConfigFile",
+    "ConfigurationBook",
     "CurrentSettings",
     "DeviceBook",
     "Embedder",
@@ -36,6 +38,9 @@ __all__ = [
     "KeyedCall",
     "KnowledgeSource",
     "Limits",
+    "Meter",
+    "Metric",
+    "MetricKind",
     "ModelClient",
     "NewId",
     "NodeBus",
@@ -47,6 +52,8 @@ __all__ = [
     "ResponseBook",
     "RunAdmission",
     "RunContext",
+    "RunCounter",
+    "RunCounts",
     "RunEvents",
     "RunQueue",
     "RunSignals",
