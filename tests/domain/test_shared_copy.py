@@ -126,6 +126,34 @@ async def test_a_renewal_that_fails_is_logged_and_the_next_message_renews(
     await copy.close()
 
 
+async def test_those_who_need_a_renewal_at_the_same_time_share_one(
+    records: Records, copy: SharedCopy
+) -> None:
+    first = asyncio.create_task(copy.renewed())
+    await records.renewed(1)
+    # It may have read before these have called: they get another one.
+    others = [asyncio.create_task(copy.renewed()) for _ in range(10)]
+    records.failing = True
+    records.may_end.set()
+    failures = await asyncio.gather(first, *others, return_exceptions=True)
+    assert [type(failure) for failure in failures] == [StoreFailed] * 11
+    assert records.renewals == 2
+
+
+async def test_a_renewal_goes_on_without_those_who_left(records: Records, copy: SharedCopy) -> None:
+    left = asyncio.create_task(copy.renewed())
+    await records.renewed(1)
+    left.cancel()
+    records.failing = True
+    staying = asyncio.create_task(copy.renewed())
+    records.may_end.set()
+    with pytest.raises(StoreFailed):
+        await staying
+    with pytest.raises(asyncio.CancelledError):
+        await left
+    assert records.renewals == 2
+
+
 async def test_a_closed_copy_listens_no_more(
     bus: FakeBus, records: Records, copy: SharedCopy
 ) -> None:

@@ -7,7 +7,7 @@ import logging
 import time
 from collections import Counter
 from contextvars import Context
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ....domain.errors import StoreFailed
 from ....domain.ports import Clock, RunAdmission
@@ -43,7 +43,8 @@ class _Requests:
     left: float = 0.0
     at: float | None = None
     empty_until: float = 0.0
-    taking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    in_batch: bool = False
+    """Several are being taken."""
 
 
 class PostgresKeyCounters:
@@ -71,24 +72,31 @@ class PostgresKeyCounters:
 
     async def take(self, key_id: str, per_minute: int) -> float:
         requests = self._requests_of(key_id, per_minute)
-        async with requests.taking:
-            if requests.taken:
-                requests.taken -= 1
-                return 0.0
-            now = self._steady()
-            if now < requests.empty_until:
-                return requests.empty_until - now
-            batch = min(_LARGEST_BATCH, 1 + per_minute // _PER_BATCHED_REQUEST)
+        if requests.taken:
+            requests.taken -= 1
+            return 0.0
+        now = self._steady()
+        if now < requests.empty_until:
+            return requests.empty_until - now
+        # One batch at a time: requests that arrive meanwhile take one each.
+        size = 1
+        if not requests.in_batch:
+            size = min(_LARGEST_BATCH, 1 + per_minute // _PER_BATCHED_REQUEST)
+        requests.in_batch |= (in_batch := size > 1)
+        try:
             at = None if self._clock is None else self._clock()
-            values = (data(key_id), batch, per_minute, at)
+            values = (data(key_id), size, per_minute, at)
             ((taken, available),) = await self._database.rows(_TAKE, values)
-            requests.left, requests.at = available - taken, now
-            if taken:
-                requests.taken = taken - 1
-                return 0.0
-            wait: float = (1 - available) * _MINUTE / per_minute
-            requests.empty_until = now + wait
-            return wait
+        finally:
+            if in_batch:
+                requests.in_batch = False
+        requests.left, requests.at = available - taken, now
+        if taken:
+            requests.taken += taken - 1
+            return 0.0
+        wait: float = (1 - available) * _MINUTE / per_minute
+        requests.empty_until = now + wait
+        return wait
 
     def left(self, key_id: str, per_minute: int) -> float:
         requests = self._requests_of(key_id, per_minute)
