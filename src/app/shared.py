@@ -7,8 +7,11 @@ from typing import Protocol
 
 from ..domain.ports import (
     ApprovalBook,
+    CallBook,
+    ConfigurationBook,
     DeviceBook,
     KeyBook,
+    KeyCounters,
     Limits,
     Meter,
     NodeBus,
@@ -43,6 +46,11 @@ class WorkQueue(RunQueue, RunSignals, RunCounter, Protocol):
         """Seconds that a claim holds without being renewed."""
         ...
 
+    @property
+    def outage(self) -> float:
+        """Seconds for which Runs go on while the queue cannot be reached."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class SharedStores:
@@ -52,9 +60,11 @@ class SharedStores:
     store: SessionStore
     catalog: SessionCatalog
     approvals: ApprovalBook
+    calls: CallBook
     responses: ResponseBook
     devices: DeviceBook
     keys: KeyBook
+    key_counters: KeyCounters
     limits: Limits
     run_events: RunEvents
     queue: WorkQueue
@@ -63,3 +73,4 @@ class SharedStores:
     nodes: NodeDirectory
     presence: PresenceBook
     meter: Meter
+    configurations: ConfigurationBook

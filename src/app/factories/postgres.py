@@ -11,7 +11,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from ...adapters.persistence.postgres import (
     Database,
     PostgresBus,
+    PostgresCalls,
+    PostgresConfigurations,
     PostgresDevices,
+    PostgresKeyCounters,
     PostgresKeys,
     PostgresLimits,
     PostgresMeter,
@@ -57,9 +60,11 @@ def shared_stores(
         store=store,
         catalog=store,
         approvals=PostgresApprovals(database),
+        calls=PostgresCalls(database),
         responses=PostgresResponses(database),
         devices=PostgresDevices(database),
         keys=PostgresKeys(database),
+        key_counters=PostgresKeyCounters(database, steady=monotonic),
         limits=PostgresLimits(database, steady=monotonic),
         run_events=events,
         queue=queue,
@@ -68,6 +73,7 @@ def shared_stores(
         nodes=nodes,
         presence=PostgresPresence(database, node_id),
         meter=PostgresMeter(events),
+        configurations=PostgresConfigurations(database),
     )
 
 

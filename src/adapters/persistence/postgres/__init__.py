@@ -13,8 +13,11 @@ from .administration import (
     pools_transactions,
 )
 from .bus import PostgresBus
+from .calls import PostgresCalls
+from .configurations import PostgresConfigurations, with_configurations
 from .database import CONNECTIONS_OF_NODE, Database
 from .devices import PostgresDevices
+from .key_counters import PostgresKeyCounters
 from .keys import PostgresKeys
 from .limits import PostgresLimits
 from .meter import PostgresMeter
@@ -26,7 +29,10 @@ __all__ = [
     "Database",
     "DatabaseStatus",
     "PostgresBus",
+    "PostgresCalls",
+    "PostgresConfigurations",
     "PostgresDevices",
+    "PostgresKeyCounters",
     "PostgresKeys",
     "PostgresLimits",
     "PostgresMeter",
@@ -37,4 +43,5 @@ __all__ = [
     "database_status",
     "migrate_database",
     "pools_transactions",
+    "with_configurations",
 ]

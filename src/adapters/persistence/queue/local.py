@@ -115,6 +115,11 @@ class LocalQueue:
         """Seconds that a claim holds without being renewed."""
         return self._lease
 
+    @property
+    def outage(self) -> float:
+        """Seconds for which Runs go on while the queue cannot be reached."""
+        return 0.0
+
     def __len__(self) -> int:
         return len(self._entries)
 
@@ -264,7 +269,7 @@ class LocalQueue:
         return True
 
     async def unfinished(
-        self, key: SessionKey | None = None, *, waiting: bool = True
+        self, key: SessionKey | None = None, *, waiting: bool = True, here: bool = False
     ) -> tuple[RunSpec, ...]:
         return tuple(
             entry.spec

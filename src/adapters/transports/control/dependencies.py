@@ -47,6 +47,7 @@ class Dependencies:
     bus: NodeBus
     presence: PresenceBook | None
     """Where the processes of this Gateway list their clients; None: there are no others."""
+    nodes: NodeDirectory
     session_service: SessionService
     approvals: Approvals
     devices: Devices
@@ -69,7 +70,6 @@ class Dependencies:
     only."""
     python_agents: Callable[[], Sequence[Mapping[str, object]]]
     """The state of each Python agent; `target` and `problem` are for administrators only."""
-    nodes: NodeDirectory
     store: str
     """The path of the session store; only administrators see it."""
     clock: Clock

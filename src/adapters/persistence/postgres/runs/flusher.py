@@ -170,7 +170,8 @@ class Flusher:
         if answer is not None:
             _, last = answer
             if last is None:
-                self._runs.lose(run)
+                if not run.closing:  # Its last event finds out, or was stored before these.
+                    self._runs.lose(run)
                 return
             run.keep(last)
             run.unkept = 0 if run.kept == run.last else run.unkept // 2
