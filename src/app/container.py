@@ -316,7 +316,6 @@ class Container(DeclarativeContainer):
         mcp,
         sandbox,
         python_agents,
-        nodes,
         log_ring,
         stop_process,
         facts,

@@ -47,7 +47,7 @@ def build_node(building: Building, store: StoreSettings, listen: ListenSettings)
             "role",
         )
     if node.config == "database" and store.url is None:
-        building.report(f"needs a database: set store.url or {URL_VARIABLE}", "node", "config")
+        building.report(f"needs a database: set store.url or {DATABASE_VARIABLE}", "node", "config")
     name = node.name or f"{socket.gethostname()}:{listen.port}"
     return NodeSettings(role=NodeRole(node.role), name=name, lease=float(node.lease_seconds))
 
