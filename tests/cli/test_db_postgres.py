@@ -24,7 +24,7 @@ from opensoul.domain.errors import StoreFailed
 from tests.persistence.odd_state import fill
 from tests.persistence.pooler import pooled
 
-from .command import Home
+from .command import Home, process
 from .test_doctor import SECTIONS
 
 
@@ -89,6 +89,18 @@ def test_where_the_driver_is_not_installed_the_extra_is_named(
     assert "database_driver_missing" in findings(home)
     with pytest.raises(StoreFailed, match=r"pip install 'opensoul\[postgres\]'"):
         Container().shared()  # At the start of a Gateway.
+
+
+def test_a_gateway_that_cannot_use_its_database_says_why_and_ends(
+    with_database: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENSOUL_DATABASE_URL", "postgresql://me:s3cret@127.0.0.1:1/x")
+    with_database.configure("{ gateway: { auth: { token: 'x1' } } }")
+    ended = process("gateway", "run", "--port", "0")
+    assert ended.code == 1
+    assert "Start the server, or correct host and port" in ended.err
+    assert "Traceback" not in ended.err
+    assert "s3cret" not in ended.err + ended.out
 
 
 def test_a_local_turn_is_refused_where_nodes_execute_runs(with_database: Home) -> None:
