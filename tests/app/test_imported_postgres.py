@@ -11,6 +11,7 @@ from opensoul.adapters.persistence.postgres.transfer import Import, Source
 from tests.app.keyed import bearer, created
 from tests.app.nodes import serving_nodes
 from tests.app.serving import Served, config, serving
+from tests.persistence.odd_state import fill
 
 ECHO = {"list": [{"id": "main", "runner": "echo"}]}
 
@@ -80,3 +81,29 @@ async def test_clients_go_on_with_what_they_refer_to(emptied_postgres: str, tmp_
         assert await followed(other, newest) == events
         async with other.client.get("/v1/models", headers=bearer(key)) as response_of_key:
             assert response_of_key.status == 200
+
+
+async def test_nodes_that_run_meanwhile_execute_what_was_left(
+    emptied_postgres: str, tmp_path: Path
+) -> None:
+    state, home = tmp_path / "state", tmp_path / "nodes"
+    state.mkdir()
+    home.mkdir()
+    await fill(state)
+    async with serving_nodes(home, emptied_postgres, content()) as (one, other):
+        before = await one.text(user="u")
+        await moved(state, emptied_postgres)
+        events = other.container.run_events()
+        statuses = []
+        for run_id in ("first", "second", "third"):
+            await events.ended(run_id)
+            record = await events.find(run_id)
+            assert record is not None
+            statuses.append(str(record.status))
+        # The first one had sent a part of its answer, which its client cannot take back.
+        assert statuses == ["interrupted", "finished", "finished"]
+        waiting = await events.find("open")
+        assert waiting is not None
+        assert str(waiting.status) == "waiting"
+        assert before == "[echo after 0 messages] hello"
+        assert await other.text(user="u") == "[echo after 2 messages] hello"
