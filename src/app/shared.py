@@ -9,6 +9,7 @@ from ..domain.ports import (
     ApprovalBook,
     ConfigurationBook,
     DeviceBook,
+    HeartbeatBook,
     KeyBook,
     Limits,
     NodeBus,
@@ -62,3 +63,4 @@ class SharedStores:
     nodes: NodeDirectory
     presence: PresenceBook
     configurations: ConfigurationBook
+    heartbeats: HeartbeatBook

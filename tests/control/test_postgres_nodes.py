@@ -20,7 +20,7 @@ from opensoul.client import Backoff, Client, Options
 from tests.app.nodes import LEASE, node
 from tests.app.serving import SECRET, Served
 from tests.approvals.office import ARGUMENTS, Courier, calls, installed
-from tests.control.client import PATIENCE, Peer, connected
+from tests.control.client import PATIENCE, Peer, Refused, connected
 from tests.fakes.behaviours import answer, hang_after
 from tests.fakes.provider import FakeProvider
 
@@ -443,3 +443,29 @@ async def test_the_client_library_follows_a_run_over_the_change_to_another_node(
             result = await run.result(PATIENCE)
         assert [event.seq for event in seen] == [1, 2, 3, 4]
         assert (result.status, result.text) == ("ok", "Hello!")
+
+
+async def test_heartbeats_are_those_of_all_nodes(
+    emptied_postgres: str, tmp_path: Path, provider: FakeProvider
+) -> None:
+    async with two(tmp_path, emptied_postgres, provider) as nodes:
+        first, second = nodes.first, nodes.second
+        assert await second.call("last-heartbeat") is None
+        for peer, text in ((first, "one"), (second, "two")):
+            await peer.call("wake", {"mode": "next-heartbeat", "text": text})
+
+        woken = await second.call("wake", {"text": "look"})
+
+        for peer in (first, second):
+            event = (await peer.event("heartbeat"))["payload"]
+            assert (event["runId"], event["status"]) == (woken["runId"], "sent")
+            assert await peer.call("last-heartbeat") == event
+        history = await first.call("chat.history", {"sessionKey": "main"})
+        asked = history["messages"][0]["content"][0]["text"]
+        assert asked == "System: one\nSystem: two\nSystem: look"
+
+        await first.call("set-heartbeats", {"enabled": False})
+        with pytest.raises(Refused, match="switched off"):
+            await second.call("wake", {"text": "look"})
+        await second.call("set-heartbeats", {"enabled": True})
+        await first.call("wake", {"text": "look again"})

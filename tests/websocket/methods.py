@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from opensoul.adapters.persistence.memory import MemoryLimits, SingleNode
+from opensoul.adapters.persistence.memory import MemoryHeartbeats, MemoryLimits, SingleNode
 from opensoul.adapters.persistence.memory.store import MemoryStore
 from opensoul.adapters.persistence.queue import Lanes, LocalQueue
 from opensoul.adapters.transports.control.broadcast.hub import Hub
@@ -208,6 +208,7 @@ def dependencies(bench: Bench) -> Dependencies:
         bus=SingleNode("node"),
         presence=None,
         nodes=missing,
+        heartbeats=MemoryHeartbeats(),
         session_service=bench.session_service,
         approvals=missing,
         devices=missing,

@@ -13,6 +13,7 @@ from ...adapters.persistence.postgres import (
     PostgresBus,
     PostgresConfigurations,
     PostgresDevices,
+    PostgresHeartbeats,
     PostgresKeys,
     PostgresLimits,
     PostgresNodes,
@@ -68,6 +69,7 @@ def shared_stores(
         nodes=nodes,
         presence=PostgresPresence(database, node_id),
         configurations=PostgresConfigurations(database),
+        heartbeats=PostgresHeartbeats(database),
     )
 
 

@@ -4,6 +4,7 @@ from ..sessions import Transcript
 from .access import Authenticator, DeviceBook, KeyBook, Limits
 from .clock import Clock, NewId
 from .configuration import ConfigFile, ConfigurationBook
+from .heartbeats import HeartbeatBook
 from .knowledge import KnowledgeSource
 from .models import Embedder, ModelClient
 from .nodes import MAX_PAYLOAD_BYTES, NodeBus, NodeDirectory, NodeInfo, OnMessage, PresenceBook
@@ -31,6 +32,7 @@ __all__ = [
     "CurrentSettings",
     "DeviceBook",
     "Embedder",
+    "HeartbeatBook",
     "KeyBook",
     "KnowledgeSource",
     "Limits",

@@ -2,6 +2,7 @@
 
 from .approvals import MemoryApprovals
 from .bus import SingleNode
+from .heartbeats import MemoryHeartbeats
 from .keys import MemoryKeys
 from .limits import MemoryLimits
 from .nodes import OneNode
@@ -11,6 +12,7 @@ from .store import MemoryStore
 
 __all__ = [
     "MemoryApprovals",
+    "MemoryHeartbeats",
     "MemoryKeys",
     "MemoryLimits",
     "MemoryResponses",

@@ -16,6 +16,7 @@ from .bus import PostgresBus
 from .configurations import PostgresConfigurations, with_configurations
 from .database import Database
 from .devices import PostgresDevices
+from .heartbeats import PostgresHeartbeats
 from .keys import PostgresKeys
 from .limits import PostgresLimits
 from .nodes import PostgresNodes
@@ -27,6 +28,7 @@ __all__ = [
     "PostgresBus",
     "PostgresConfigurations",
     "PostgresDevices",
+    "PostgresHeartbeats",
     "PostgresKeys",
     "PostgresLimits",
     "PostgresNodes",

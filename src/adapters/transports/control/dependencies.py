@@ -6,7 +6,16 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ....domain.ports import Clock, ConfigFile, NewId, NodeBus, NodeInfo, PresenceBook, Workspaces
+from ....domain.ports import (
+    Clock,
+    ConfigFile,
+    HeartbeatBook,
+    NewId,
+    NodeBus,
+    NodeInfo,
+    PresenceBook,
+    Workspaces,
+)
 from ....domain.services import Approvals, Devices, Gateway, Keys, SessionService, ToolService
 from .handshake import Facts
 
@@ -41,6 +50,7 @@ class Dependencies:
     """Where the processes of this Gateway list their clients; None: there are no others."""
     nodes: Callable[[], Awaitable[Sequence[NodeInfo]]]
     """The processes of this Gateway. Raises StoreFailed."""
+    heartbeats: HeartbeatBook
     session_service: SessionService
     approvals: Approvals
     devices: Devices
