@@ -45,8 +45,10 @@ from ..domain.ports import (
     DeviceBook,
     Embedder,
     KeyBook,
+    KeyCounters,
     KnowledgeSource,
     Limits,
+    Meter,
     ModelClient,
     NewId,
     NodeBus,
@@ -71,6 +73,7 @@ from ..domain.services import (
     Devices,
     EmbeddingService,
     Gateway,
+    KeyedCalls,
     Keys,
     Quotas,
     Responses,
@@ -227,8 +230,9 @@ class Container(DeclarativeContainer):
     devices: Provider[Devices] = Singleton(making.devices, device_book, clock, bus)
     limits: Provider[Limits] = Singleton(making.limits, monotonic, shared)
     keys: Provider[Keys] = Singleton(making.keys, key_book, settings, clock, bus)
+    key_counters: Provider[KeyCounters] = Singleton(making.key_counters, monotonic, shared)
     quotas: Provider[Quotas] = Singleton(
-        making.quotas, keys, key_book, run_events, settings, clock, monotonic
+        making.quotas, keys, key_book, key_counters, run_events, settings, clock, monotonic, shared
     )
     access: Provider[Access] = Singleton(
         making.access, settings, limits, devices, keys, find_plugins
@@ -269,6 +273,7 @@ class Container(DeclarativeContainer):
     embeddings: Provider[EmbeddingService] = Singleton(
         making.embeddings, gateway, embedders, quotas
     )
+    keyed_calls: Provider[KeyedCalls] = Singleton(making.keyed_calls, shared, bus, monotonic)
     tool_service: Provider[ToolService] = Singleton(
         making.tool_service,
         gateway,
@@ -277,6 +282,7 @@ class Container(DeclarativeContainer):
         toolbox,
         approval_book,
         validate,
+        keyed_calls,
         new_id,
         clock,
         monotonic,
@@ -316,6 +322,7 @@ class Container(DeclarativeContainer):
         clock,
         new_id,
     )
+    meters: Provider[list[Meter]] = Singleton(making.meters, work_queue, executor, settings, shared)
     transports: Provider[list[Transport]] = Singleton(
         making.transports,
         gateway,
@@ -326,6 +333,7 @@ class Container(DeclarativeContainer):
         token_counts,
         control,
         readiness,
+        meters,
         web,
         facts,
         clock,

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -16,6 +16,8 @@ from tests.cluster.following import Talker, Turn, sse_events
 from tests.cluster.nodes import Line, Machines, Node, question, text
 
 KILL_EVERY = 3.0
+PAUSED_LEASES = 3
+MOST_LATE = 1
 AWAY = 1.0
 """Seconds between a kill and the start of the next process."""
 PATIENCE = 600.0
@@ -35,40 +37,63 @@ class Chaos:
     pause: float = 0.05
     counts: Counter[str] = field(default_factory=Counter)
     talked: list[Turn] = field(default_factory=list)
-    _starting: set[asyncio.Task[None]] = field(default_factory=set)
 
-    async def run(self, seconds: float) -> list[str]:
+    async def kill_processes(self, seconds: float) -> list[str]:
         """Rounds of turns for so long, with kills meanwhile. What was wrong."""
-        loop = asyncio.get_running_loop()
-        until = loop.time() + seconds
-        over = asyncio.Event()
+        return await self._disturbed_by(self._kill_nodes(seconds), self._kill_database(seconds / 2))
+
+    async def pause_workers(self, times: int) -> list[str]:
+        """Rounds of turns, while workers are paused so often. What was wrong."""
+        return await self._disturbed_by(self._pause_workers(times))
+
+    async def _disturbed_by(self, *disturbances: Coroutine[None, None, None]) -> list[str]:
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._kill_nodes(over))
-            tasks.create_task(self._kill_database(seconds / 2, over))
-            while not self.talked or loop.time() < until:
+            under_way = {tasks.create_task(one) for one in disturbances}
+            while not self.talked or not all(task.done() for task in under_way):
                 await self._round()
-            over.set()
         async with asyncio.timeout(PATIENCE), aiohttp.ClientSession() as http:
             return [wrong async for wrong in self._violations(http)]
 
-    async def _kill_nodes(self, over: asyncio.Event) -> None:
-        while not await _is_set(over, KILL_EVERY):
+    async def _kill_nodes(self, seconds: float) -> None:
+        starting: list[asyncio.Task[None]] = []
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        while loop.time() < until:
+            await asyncio.sleep(KILL_EVERY)
             started = [one for one in self.machines.nodes.values() if one.serves]
-            if len(started) > 1:  # Somebody answers.
+            if len(started) > 2:  # Else this machine is too busy to start them as quickly.
                 node = self.chance.choice(started)
                 await node.kill()
                 self.counts["kills"] += 1
-                task = asyncio.create_task(self._start_later(node))
-                self._starting.add(task)
-        for task in self._starting:
-            await task
+                starting.append(asyncio.create_task(self._start_later(node)))
+        await asyncio.gather(*starting)
+
+    async def _pause_workers(self, times: int) -> None:
+        for _ in range(times):
+            node = await self._busy_worker()
+            node.pause()
+            paused = at_work(self.machines.work.lines(), node.pid)
+            await asyncio.sleep(PAUSED_LEASES * self.machines.lease)
+            node.resume()
+            self.counts["pauses"] += 1
+            self.counts["runs at work in paused processes"] += paused
+            await asyncio.sleep(self.machines.lease)
+
+    async def _busy_worker(self) -> Node:
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                lines = self.machines.work.lines()
+                busy = [one for one in self.machines.workers if at_work(lines, one.pid)]
+                if busy:
+                    return self.chance.choice(busy)
+                await asyncio.sleep(0.05)  # Files do not say that they change.
 
     async def _start_later(self, node: Node) -> None:
         await asyncio.sleep(AWAY)
         await node.start()
 
-    async def _kill_database(self, after: float, over: asyncio.Event) -> None:
-        await _is_set(over, after)
+    async def _kill_database(self, after: float) -> None:
+        await asyncio.sleep(after)
         await asyncio.to_thread(self.machines.postgres.kill_and_restart)
         self.counts["kills of the database"] += 1
 
@@ -122,7 +147,7 @@ class Chaos:
         sessions: defaultdict[str, list[Turn]] = defaultdict(list)
         for turn in self.talked:
             sessions[turn.session].append(turn)
-            for wrong in wrong_events(turn, begun[turn.run_id]):
+            for wrong in wrong_events(turn):
                 yield wrong
             url = self.chance.choice(self._urls())
             again = [event async for event in sse_events(http, url, turn.run_id, 0)]
@@ -138,27 +163,16 @@ class Chaos:
         return ", ".join(f"{count} {name}" for name, count in self.counts.items())
 
 
-async def _is_set(event: asyncio.Event, seconds: float) -> bool:
-    """Whether it was set within that time."""
-    try:
-        await asyncio.wait_for(event.wait(), seconds)
-    except TimeoutError:
-        return False
-    return True
-
-
 def lost_too_often(turn: Turn) -> bool:
     return turn.ending is not None and turn.ending[1:] == ("failed", LOST_TOO_OFTEN)
 
 
-def wrong_events(turn: Turn, attempts: int) -> Iterator[str]:
-    """What is wrong with a run as its follower has seen it. `attempts`: how often it was begun."""
+def wrong_events(turn: Turn) -> Iterator[str]:
+    """What is wrong with a run as its follower has seen it."""
     seqs = [seq for seq, _, _ in turn.events]
     if seqs != list(range(1, len(seqs) + 1)):
         yield f"{turn.name} has the events {seqs}"
-    if lost_too_often(turn):
-        if attempts < 3:
-            yield f"{turn.name} was given up after {attempts} attempts"
+    if lost_too_often(turn):  # Counted apart: it is not lost without a word.
         return
     if turn.ending is None or turn.ending[1] != "finished":
         yield f"{turn.name} has the end {turn.ending}"
@@ -179,17 +193,40 @@ def wrong_transcript(turns: Sequence[Turn], messages: Sequence[ChatMessage]) -> 
 
 def overlaps(lines: Sequence[Line]) -> Iterator[str]:
     """Runs that were at work while another attempt, or another run of the same session, was at work
-    in a process that was alive."""
-    at_work: dict[str, dict[tuple[str, int], None]] = defaultdict(dict)
-    dead: set[int] = set()
+    in a process that was alive.
+
+    A process that was paused may write a token before it sees that its time is over.
+    """
+    working: dict[str, set[tuple[str, int]]] = defaultdict(set)
+    stopped: set[int] = set()
+    late: Counter[tuple[str, int]] = Counter()
+    """Tokens of those that were paused, behind the begin of another one in their session."""
+    replaced: set[tuple[str, int]] = set()
     for line in lines:
-        match line.kind:
-            case "killed":
-                dead.add(line.pid)
-            case "begin":
-                others = [one for one in at_work[line.session] if one[1] not in dead]
+        if line.kind in ("killed", "paused"):
+            stopped.add(line.pid)
+        elif line.kind == "resumed":
+            stopped.discard(line.pid)
+        else:
+            own, others = (line.run, line.pid), working[line.session]
+            if line.kind == "begin":
+                replaced |= {one for one in others if one[1] in stopped}
+                others -= replaced
                 if others:
                     yield f"{line.session}: {line.run} begins in {line.pid} beside {others}"
-                at_work[line.session][line.run, line.pid] = None
-            case "end" | "left":
-                at_work[line.session].pop((line.run, line.pid), None)
+                others.add(own)
+            elif line.kind == "token":
+                late[own] += own in replaced
+            else:
+                others.discard(own)
+                if line.kind == "end" and own in replaced:
+                    yield f"{line.session}: {line.run} was ended in {line.pid}, which was paused"
+    for (run_id, pid), tokens in late.items():
+        if tokens > MOST_LATE:
+            yield f"{run_id} wrote {tokens} tokens in {pid} after it was taken over"
+
+
+def at_work(lines: Sequence[Line], pid: int) -> int:
+    """How many runs the process has at work."""
+    kinds = Counter(line.kind for line in lines if line.pid == pid)
+    return kinds["begin"] - kinds["end"] - kinds["left"]

@@ -53,6 +53,8 @@ class Node:
     process: GatewayProcess
     work: Work
     serves: bool = False
+    faults: list[str] = field(default_factory=list)
+    """Errors that its processes have logged and did not expect."""
 
     @property
     def url(self) -> str:
@@ -73,7 +75,11 @@ class Node:
     async def kill(self) -> None:
         """End it with `kill -9`. From now on it works no more."""
         self.serves = False
-        await asyncio.to_thread(self.process.kill)
+        try:
+            await asyncio.to_thread(self.process.kill)
+        except AssertionError as error:  # The test goes on, and fails in the end.
+            self.faults.append(f"{self.name}: {error}")
+        self.process.err.clear()
         self.work.note("killed", self.pid)
 
     async def stop(self) -> int:
@@ -82,8 +88,10 @@ class Node:
 
     def pause(self) -> None:
         self.process.signal(signal.SIGSTOP)
+        self.work.note("paused", self.pid)
 
     def resume(self) -> None:
+        self.work.note("resumed", self.pid)
         self.process.signal(signal.SIGCONT)
 
     @property
@@ -154,6 +162,10 @@ class Machines:
         return self.nodes[name]
 
     @property
+    def lease(self) -> float:
+        return float(self.sections.get("node", {}).get("leaseSeconds", LEASE))
+
+    @property
     def gateways(self) -> list[Node]:
         return [one for one in self.nodes.values() if one.role != "worker"]
 
@@ -209,6 +221,7 @@ async def machines(
     roles: Mapping[str, str] = GATEWAYS_AND_WORKERS,
     *,
     environment: Mapping[str, str] | None = None,
+    postgres_options: Sequence[str] | None = None,
     **sections: Any,
 ) -> AsyncIterator[Machines]:
     """Started processes of these roles with their own database; `sections` of the configuration
@@ -220,11 +233,15 @@ async def machines(
             pytest.fail(missing)
         pytest.skip(missing)
     async with AsyncExitStack() as stack:
-        postgres = stack.enter_context(private_cluster(programs, durable=True))
+        postgres = stack.enter_context(
+            private_cluster(programs, durable=True, options=postgres_options)
+        )
         made = Machines({}, postgres, Work(home / "work"), home, sections, environment or {})
         stack.push_async_callback(made.stop)
         await asyncio.gather(*(made.add(name, role) for name, role in roles.items()))
         yield made
+        faults = [fault for node in made.nodes.values() for fault in node.faults]
+        assert not faults, "\n".join(faults)
 
 
 def official(node: Node) -> openai.AsyncOpenAI:

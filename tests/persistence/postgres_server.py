@@ -155,6 +155,11 @@ class Cluster:
             else:
                 return
 
+    @property
+    def pid(self) -> int:
+        assert self._server is not None
+        return self._server.pid
+
     def _command(self) -> list[str | Path]:
         command: list[str | Path] = [self._programs / "postgres", "-D", self._folder / "data"]
         places = ("listen_addresses=", f"unix_socket_directories={self._folder}")
@@ -193,14 +198,18 @@ class Cluster:
 
 
 @contextmanager
-def private_cluster(programs: Path, *, durable: bool = False) -> Iterator[Cluster]:
-    """A server of this process. `durable`: what is committed survives a kill of the server."""
+def private_cluster(
+    programs: Path, *, durable: bool = False, options: Sequence[str] | None = None
+) -> Iterator[Cluster]:
+    """A server of this process. `durable`: what is committed survives a kill of the server.
+    `options`: its settings, in place of quick ones."""
     folder = Path(tempfile.mkdtemp(prefix="opensoul-pg-"))
     try:
         if os.geteuid() == 0:  # PostgreSQL refuses to run as root.
             shutil.chown(folder, _user())
         # A killed process loses nothing that it gave to the system, with or without fsync.
-        cluster = Cluster(programs, folder, QUICK[:1] if durable else QUICK)
+        quick = QUICK[:1] if durable else QUICK
+        cluster = Cluster(programs, folder, quick if options is None else options)
         cluster.initialize()
         cluster.start()
         try:

@@ -7,7 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from opensoul.adapters.persistence.memory import MemoryHeartbeats, MemoryLimits, SingleNode
+from opensoul.adapters.persistence.memory import (
+    MemoryHeartbeats,
+    MemoryLimits,
+    OneNode,
+    SingleNode,
+)
 from opensoul.adapters.persistence.memory.store import MemoryStore
 from opensoul.adapters.persistence.queue import Lanes, LocalQueue
 from opensoul.adapters.transports.control.broadcast.hub import Hub
@@ -207,7 +212,6 @@ def dependencies(bench: Bench) -> Dependencies:
         gateway=bench.gateway,
         bus=SingleNode("node"),
         presence=None,
-        nodes=missing,
         heartbeats=MemoryHeartbeats(),
         session_service=bench.session_service,
         approvals=missing,
@@ -225,6 +229,7 @@ def dependencies(bench: Bench) -> Dependencies:
         sandboxes=no_sandboxes,
         python_agents=tuple,
         facts=Facts("1", "host", "/state/opensoul.json", "/state", 0.0),
+        nodes=OneNode(bench.clock),
         store="memory",
         clock=bench.clock,
         new_id=bench.new_id,

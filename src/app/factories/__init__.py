@@ -15,7 +15,7 @@ from .agents import (
     runners,
     system_prompts,
 )
-from .authorization import access, devices, keys, limits, quotas
+from .authorization import access, devices, key_counters, keys, limits, quotas
 from .configuration import (
     config_file,
     configuration_watch,
@@ -26,7 +26,7 @@ from .configuration import (
     source,
     token_file,
 )
-from .endpoints import control, transports
+from .endpoints import control, meters, transports
 from .execution import (
     agent_sessions,
     approval_book,
@@ -66,7 +66,16 @@ from .process import (
     stop_process,
 )
 from .providers import cooldowns, embedders, embeddings, local, models, prepare, router
-from .tooling import all_tools, builtin_tools, mcp, sandbox, session_tools, tool_service, toolbox
+from .tooling import (
+    all_tools,
+    builtin_tools,
+    keyed_calls,
+    mcp,
+    sandbox,
+    session_tools,
+    tool_service,
+    toolbox,
+)
 
 __all__ = [
     "access",
@@ -93,6 +102,8 @@ __all__ = [
     "generations",
     "inputs",
     "key_book",
+    "key_counters",
+    "keyed_calls",
     "keys",
     "knowledge",
     "lanes",
@@ -103,6 +114,7 @@ __all__ = [
     "lock",
     "log_bounds",
     "mcp",
+    "meters",
     "model_server",
     "models",
     "native",

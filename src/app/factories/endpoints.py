@@ -16,6 +16,7 @@ from ...adapters.transports import (
     anthropic,
     health,
     mcp_server,
+    metrics,
     openapi,
 )
 from ...adapters.transports import approvals as approvals_http
@@ -30,10 +31,12 @@ from ...adapters.transports.openai import conversations as openai_conversations
 from ...adapters.transports.openai import embeddings as openai_embeddings
 from ...adapters.transports.openai import models as openai_models
 from ...adapters.transports.openai import responses as openai_responses
+from ...domain.execution import Executor
 from ...domain.ports import (
     Clock,
     ConfigFile,
     CurrentSettings,
+    Meter,
     NewId,
     NodeBus,
     NodeDirectory,
@@ -54,8 +57,9 @@ from ...domain.services import (
 )
 from ...domain.settings import NodeRole
 from .. import plugins
+from ..meters import NodeMeter, RunMeter
 from ..readiness import Readiness
-from ..shared import SharedStores
+from ..shared import SharedStores, WorkQueue
 
 
 def control(
@@ -99,7 +103,6 @@ def control(
             gateway=gateway,
             bus=bus,
             presence=None if shared is None else shared.presence,
-            nodes=nodes.list,
             heartbeats=MemoryHeartbeats() if shared is None else shared.heartbeats,
             session_service=session_service,
             approvals=approvals,
@@ -117,11 +120,22 @@ def control(
             tool_servers=lambda: [server.described() for server in mcp.health()],
             sandboxes=sandboxes,
             python_agents=lambda: [state.described() for state in python_agents.states()],
+            nodes=nodes,
             store=store.place,
             clock=clock,
             new_id=new_id,
         )
     )
+
+
+def meters(
+    work_queue: WorkQueue,
+    executor: Executor,
+    settings: CurrentSettings,
+    shared: SharedStores | None,
+) -> list[Meter]:
+    node = NodeMeter(executor, lambda: settings().lanes.max_concurrent)
+    return [RunMeter(work_queue), node, *([] if shared is None else [shared.meter])]
 
 
 def transports(
@@ -133,6 +147,7 @@ def transports(
     token_counts: TokenCounts,
     control: ControlPlane,
     readiness: Readiness,
+    meters: list[Meter],
     web: WebClient,
     facts: Facts,
     clock: Clock,
@@ -143,6 +158,7 @@ def transports(
     every: list[Transport] = []
     probes = [
         health.transport(readiness.check, readiness.degraded),
+        metrics.transport(meters),
         openapi.transport(lambda: RouteTable(every)),
     ]
     if settings().node.role is NodeRole.WORKER:

@@ -138,6 +138,7 @@ def executor(
         clock=clock,
         new_id=new_id,
         lease=work_queue.lease,
+        outage=work_queue.outage,
         on_stop=quotas.stopped,
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -35,3 +36,11 @@ async def answer(run: Any) -> AsyncIterator[str]:
         ended = True
     finally:
         note("end" if ended else "left", *own)
+
+
+async def stamped(run: Any) -> AsyncIterator[str]:
+    """The same without notes; each token is the time at which it was written."""
+    _, tokens, pause = run.text.split()
+    for _ in range(int(tokens)):
+        yield f"@{time.monotonic_ns()}@ "
+        await asyncio.sleep(float(pause))

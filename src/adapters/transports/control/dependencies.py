@@ -12,7 +12,7 @@ from ....domain.ports import (
     HeartbeatBook,
     NewId,
     NodeBus,
-    NodeInfo,
+    NodeDirectory,
     PresenceBook,
     Workspaces,
 )
@@ -48,8 +48,7 @@ class Dependencies:
     bus: NodeBus
     presence: PresenceBook | None
     """Where the processes of this Gateway list their clients; None: there are no others."""
-    nodes: Callable[[], Awaitable[Sequence[NodeInfo]]]
-    """The processes of this Gateway. Raises StoreFailed."""
+    nodes: NodeDirectory
     heartbeats: HeartbeatBook
     session_service: SessionService
     approvals: Approvals

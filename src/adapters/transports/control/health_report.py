@@ -128,7 +128,7 @@ class HealthReport:
                 "sameConfiguration": node.configuration == own,
                 "runs": node.runs,
             }
-            for node in await self.dependencies.nodes()
+            for node in await self.dependencies.nodes.list()
         ]
 
     async def _listed(self, readable: bool) -> tuple[list[dict[str, Any]], dict[str, Any]]:
