@@ -222,7 +222,9 @@ class SessionCatalog(Protocol):
         """Set what somebody chose for a Session; None takes a setting away. All or nothing.
 
         A Session that is not there yet begins, with `new_id` as its first transcript's id. What is
-        not named stays, and `updated_at` of a Session that was there does not move.
+        not named stays, and `updated_at` of a Session that was there does not move. Where processes
+        share the Sessions, the owner of one that was there stays, too: callers have found it
+        missing.
         """
         ...
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .....domain.sessions import SessionInfo, SessionKey
+from .....domain.sessions import OWNER, SessionInfo, SessionKey
 from ...common import Cells, DamageLog, encode_settings
 from ..columns import data, optional_data, searchable
 from ..database import Connection, fetch_one
@@ -39,6 +39,10 @@ async def patch_session(
     current = await find_current(connection, key)
     if current is None:
         current = await begin_session(connection, key, new_id, at)
+    if OWNER in changes and current.session_id != new_id:
+        # Another process has begun the session since it was found missing, and it stays its
+        # owner's.
+        changes = {name: value for name, value in changes.items() if name != OWNER}
     had = Cells(str(key), damage).settings("settings", current.settings)
     merged = {**had, **changes}
     settings = {name: value for name, value in merged.items() if value is not None}
