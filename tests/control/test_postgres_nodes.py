@@ -469,3 +469,30 @@ async def test_heartbeats_are_those_of_all_nodes(
             await second.call("wake", {"text": "look"})
         await second.call("set-heartbeats", {"enabled": True})
         await first.call("wake", {"text": "look again"})
+
+
+async def test_a_client_of_one_agent_gets_nothing_more_of_a_session_that_another_node_deleted(
+    emptied_postgres: str,
+    tmp_path: Path,
+    provider: FakeProvider,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with two(tmp_path, emptied_postgres, provider) as nodes:
+        created = await nodes.first.call("keys.create", {"name": "app", "agents": ["main"]})
+        async with connected(
+            nodes.nodes[1].client, created["key"], scopes=["operator.read", "operator.write"]
+        ) as app:
+            await send(app, "K", session="talk")
+            own = (await app.event("chat", runId="K", state="final"))["payload"]["sessionKey"]
+            with monkeypatch.context() as lost:
+                lost.setattr(nodes.nodes[0].container.bus(), "publish", lambda *_: None)
+                await nodes.first.call("sessions.delete", {"key": own})
+            await nodes.nodes[1].container.control().look_at_other_nodes()
+            app.events.clear()
+
+            await nodes.second.call("sessions.messages.subscribe", {"key": own})
+            await send(nodes.first, "L", session=own)
+            await nodes.second.event("chat", runId="L", state="final")
+
+            await app.call("agents.list")
+            assert not app.events

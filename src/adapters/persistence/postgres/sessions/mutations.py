@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from .....domain.errors import InvalidRequest
 from .....domain.sessions import OWNER, SessionInfo, SessionKey
 from ...common import Cells, DamageLog, encode_settings
 from ..columns import data, optional_data, searchable
@@ -21,6 +22,10 @@ _SET = """
     UPDATE sessions SET settings = %s, label = %s, search_label = %s, spawned_by = %s,
         one_off = false
     WHERE id = %s"""
+_LOCK_LABEL = """
+    SELECT pg_advisory_xact_lock(
+        hashtextextended('opensoul label ' || current_schema() || encode(%s, 'hex'), 0))"""
+_HAS_LABEL = "SELECT 1 FROM sessions WHERE label = %s AND key <> %s LIMIT 1"
 _FIRST_KEPT = """
     SELECT min(number) FROM messages WHERE transcript = %s AND number > %s AND role = 'user'"""
 _DELETE_OPEN = "DELETE FROM open_turns WHERE key = %s"
@@ -47,6 +52,8 @@ async def patch_session(
     merged = {**had, **changes}
     settings = {name: value for name, value in merged.items() if value is not None}
     label, parent = _named(settings, "label"), _named(settings, "spawnedBy")
+    if label is not None and "label" in changes:
+        await _check_label(connection, key, label)
     columns = (
         encode_settings(settings) if settings else None,
         optional_data(label),
@@ -55,6 +62,15 @@ async def patch_session(
     )
     await connection.execute(_SET, (*columns, current.session))
     return await _found(connection, key, damage)
+
+
+async def _check_label(connection: Connection, key: SessionKey, label: str) -> None:
+    """Raise InvalidRequest if another process has given the label to another session since the
+    caller has found it free."""
+    await connection.execute(_LOCK_LABEL, (data(label),))
+    # A statement of its own, so that it sees what was committed while the first one waited.
+    if await fetch_one(connection, _HAS_LABEL, (data(label), data(str(key)))) is not None:
+        raise InvalidRequest(f"label already in use: {label}", param="label")
 
 
 async def reset_session(
