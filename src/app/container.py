@@ -45,8 +45,10 @@ from ..domain.ports import (
     DeviceBook,
     Embedder,
     KeyBook,
+    KeyCounters,
     KnowledgeSource,
     Limits,
+    Meter,
     ModelClient,
     NewId,
     NodeBus,
@@ -71,6 +73,7 @@ from ..domain.services import (
     Devices,
     EmbeddingService,
     Gateway,
+    KeyedCalls,
     Keys,
     Quotas,
     Responses,
@@ -85,6 +88,7 @@ from .lifecycle import Lifecycle, Lock, Prepare
 from .readiness import Readiness
 from .reloads import ConfigureLogging, Reloads
 from .shared import SharedStores, WorkQueue
+from .shared_configuration import ConfigurationWatch, CopiedDocument
 from .supervisor import Supervisor
 
 
@@ -110,11 +114,18 @@ class Container(DeclarativeContainer):
     # Configuration.
     inputs: Provider[Inputs] = Factory(making.inputs, env, home, overrides, find_plugins)
     locations: Provider[Locations] = Factory(making.locations, env, overrides, home)
-    config_file: Provider[ConfigFile] = Singleton(making.config_file, inputs, locations)
+    shared_configuration: Provider[CopiedDocument | None] = Singleton(
+        making.shared_configuration, locations, inputs
+    )
+    config_file: Provider[ConfigFile] = Singleton(
+        making.config_file, inputs, locations, shared_configuration
+    )
     facts: Provider[Facts] = Singleton(making.facts, locations, clock)
     reloads: Provider[Reloads] = Singleton(Reloads)
     token_file: Provider[TokenFile] = Singleton(making.token_file, locations)
-    source: Provider[ConfigSource] = Singleton(making.source, inputs, token_file, reloads)
+    source: Provider[ConfigSource] = Singleton(
+        making.source, inputs, token_file, reloads, shared_configuration
+    )
     settings: Provider[CurrentSettings] = Singleton(making.settings, source)
 
     # Storage.
@@ -122,6 +133,9 @@ class Container(DeclarativeContainer):
         making.shared, settings, clock, monotonic, new_id
     )
     bus: Provider[NodeBus] = Singleton(making.bus, shared, new_id)
+    configuration_watch: Provider[ConfigurationWatch | None] = Singleton(
+        making.configuration_watch, bus, shared, shared_configuration, source
+    )
     nodes: Provider[NodeDirectory] = Singleton(making.nodes, shared, clock)
     store: Provider[SessionStore] = Singleton(making.store, settings, clock, monotonic, shared)
     catalog: Provider[SessionCatalog] = Singleton(making.catalog, store)
@@ -216,13 +230,16 @@ class Container(DeclarativeContainer):
     devices: Provider[Devices] = Singleton(making.devices, device_book, clock, bus)
     limits: Provider[Limits] = Singleton(making.limits, monotonic, shared)
     keys: Provider[Keys] = Singleton(making.keys, key_book, settings, clock, bus)
+    key_counters: Provider[KeyCounters] = Singleton(making.key_counters, monotonic, shared)
     quotas: Provider[Quotas] = Singleton(
-        making.quotas, keys, key_book, run_events, settings, clock, monotonic
+        making.quotas, keys, key_book, key_counters, run_events, settings, clock, monotonic, shared
     )
     access: Provider[Access] = Singleton(
         making.access, settings, limits, devices, keys, find_plugins
     )
-    generations: Provider[Generations] = Singleton(making.generations, settings)
+    generations: Provider[Generations] = Singleton(
+        making.generations, settings, configuration_watch
+    )
     executor: Provider[Executor] = Singleton(
         making.executor,
         runners,
@@ -256,6 +273,7 @@ class Container(DeclarativeContainer):
     embeddings: Provider[EmbeddingService] = Singleton(
         making.embeddings, gateway, embedders, quotas
     )
+    keyed_calls: Provider[KeyedCalls] = Singleton(making.keyed_calls, shared, bus, monotonic)
     tool_service: Provider[ToolService] = Singleton(
         making.tool_service,
         gateway,
@@ -264,6 +282,7 @@ class Container(DeclarativeContainer):
         toolbox,
         approval_book,
         validate,
+        keyed_calls,
         new_id,
         clock,
         monotonic,
@@ -276,13 +295,14 @@ class Container(DeclarativeContainer):
         making.readiness, store, run_events, supervisor, python_agents
     )
     node_info: Provider[Callable[[], NodeInfo]] = Singleton(
-        making.node_info, bus, settings, source, facts, executor
+        making.node_info, bus, settings, facts, executor
     )
     control: Provider[ControlPlane] = Singleton(
         making.control,
         gateway,
         bus,
         shared,
+        nodes,
         session_service,
         approvals,
         devices,
@@ -302,6 +322,7 @@ class Container(DeclarativeContainer):
         clock,
         new_id,
     )
+    meters: Provider[list[Meter]] = Singleton(making.meters, work_queue, executor, settings, shared)
     transports: Provider[list[Transport]] = Singleton(
         making.transports,
         gateway,
@@ -312,6 +333,7 @@ class Container(DeclarativeContainer):
         token_counts,
         control,
         readiness,
+        meters,
         web,
         facts,
         clock,
@@ -349,4 +371,5 @@ class Container(DeclarativeContainer):
         source,
         nodes,
         node_info,
+        configuration_watch,
     )

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from ..adapters.python_agents import PythonAgents
 from ..adapters.transports import Transport
-from ..adapters.transports.control.broadcast import HEALTH_SECONDS, LOOK_SECONDS, TICK_SECONDS
+from ..adapters.transports.control.broadcast import HEALTH_SECONDS, NODES_SECONDS, TICK_SECONDS
 from ..adapters.transports.model_server import ModelServer
 from ..domain.errors import ModelFailed, StoreFailed
 from ..domain.execution import Executor
@@ -40,8 +40,10 @@ from ..domain.services import (
 )
 from ..domain.settings import LoggingSettings, Settings
 from . import descriptors
+from .configurations import COMPARE_SECONDS, Configurations
 from .readiness import Readiness
 from .reloads import ConfigureLogging, Reloads
+from .shared_configuration import LOOK_SECONDS, ConfigurationWatch
 from .supervisor import Supervisor
 
 logger = logging.getLogger(__name__)
@@ -119,6 +121,7 @@ class Lifecycle:
         watch: Watch,
         nodes: NodeDirectory,
         node_info: Callable[[], NodeInfo],
+        configuration_watch: ConfigurationWatch | None,
     ) -> None:
         self._gateway = gateway
         self._settings = settings
@@ -147,6 +150,8 @@ class Lifecycle:
         self._reloads = reloads
         self._watch = watch
         self._nodes = nodes
+        self._configuration_watch = configuration_watch
+        self._configurations = Configurations(nodes.list)
         self._node_info = node_info
         self._stop_watching = asyncio.Event()
         self._logged_as: LoggingSettings | None = None
@@ -269,7 +274,10 @@ class Lifecycle:
         supervisor.every("changes of other nodes", RENEWAL_SECONDS, self._renew_copies)
         supervisor.every("ticks", TICK_SECONDS, control.tick)
         supervisor.every("health events", HEALTH_SECONDS, control.broadcast_health)
-        supervisor.every("events of other nodes", LOOK_SECONDS, control.look_at_other_nodes)
+        if (shared := self._configuration_watch) is not None:
+            supervisor.every("shared configuration", LOOK_SECONDS, shared.look, at_once=True)
+        supervisor.every("configurations", COMPARE_SECONDS, self._configurations.compare)
+        supervisor.every("events of other nodes", NODES_SECONDS, control.look_at_other_nodes)
 
     async def _summarise_log(self) -> None:
         """Log how many lines were left out of it, also when no further one comes."""

@@ -7,13 +7,18 @@ from typing import Protocol
 
 from ..domain.ports import (
     ApprovalBook,
+    CallBook,
+    ConfigurationBook,
     DeviceBook,
     KeyBook,
+    KeyCounters,
     Limits,
+    Meter,
     NodeBus,
     NodeDirectory,
     PresenceBook,
     ResponseBook,
+    RunCounter,
     RunEvents,
     RunQueue,
     RunSignals,
@@ -33,12 +38,17 @@ def is_driver(error: ModuleNotFoundError) -> bool:
     return (error.name or "").partition(".")[0] in ("psycopg", "psycopg_pool")
 
 
-class WorkQueue(RunQueue, RunSignals, Protocol):
-    """The queue of a process, with its signals."""
+class WorkQueue(RunQueue, RunSignals, RunCounter, Protocol):
+    """The queue of a process, with its signals and counts."""
 
     @property
     def lease(self) -> float:
         """Seconds that a claim holds without being renewed."""
+        ...
+
+    @property
+    def outage(self) -> float:
+        """Seconds for which Runs go on while the queue cannot be reached."""
         ...
 
 
@@ -50,9 +60,11 @@ class SharedStores:
     store: SessionStore
     catalog: SessionCatalog
     approvals: ApprovalBook
+    calls: CallBook
     responses: ResponseBook
     devices: DeviceBook
     keys: KeyBook
+    key_counters: KeyCounters
     limits: Limits
     run_events: RunEvents
     queue: WorkQueue
@@ -60,3 +72,5 @@ class SharedStores:
     bus: NodeBus
     nodes: NodeDirectory
     presence: PresenceBook
+    meter: Meter
+    configurations: ConfigurationBook

@@ -261,7 +261,8 @@ class Settings:
     agents: AgentDirectory
     auth: AuthSettings
     generation: str = ""
-    """Names this configuration: of two with one name, the content is the same."""
+    """Names this configuration: of two with one name, what all processes of a Gateway share is the
+    same."""
     chat: ChatEndpointSettings = field(default_factory=ChatEndpointSettings)
     endpoints: EndpointSettings = EndpointSettings()
     models: ModelDirectory = field(default_factory=ModelDirectory)

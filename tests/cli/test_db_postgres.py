@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
+from opensoul.adapters.persistence.postgres import database_status
 from opensoul.adapters.system.files import StateLock
+from opensoul.app.cli.diagnosis.database import of_server
 from tests.persistence.odd_state import fill
+from tests.persistence.pooler import pooled
 
 from .command import Home
+from .test_doctor import SECTIONS
 
 
 @pytest.fixture
@@ -165,3 +173,141 @@ def test_a_directory_without_a_database_is_named(with_database: Home, tmp_path: 
     refused = with_database.opensoul("db", "import", "--from", str(tmp_path))
     assert refused.code == 1
     assert "There is no database of a Gateway at" in refused.err
+
+
+def enter_node(url: str, name: str, *, configuration: str, silent: bool = False) -> None:
+    """A row of a node, as its heartbeats write it."""
+    values = (name, name.encode(), "all", "1.2.3", b"machine", 7, b"127.0.0.1:1", configuration)
+    with psycopg.connect(url) as connection:
+        marks = ", ".join(["%s"] * len(values))
+        connection.execute(f"SELECT node_heartbeat({marks}, 10, 300)", values)
+        if silent:
+            connection.execute("UPDATE nodes SET heartbeat_at = 0 WHERE id = %s", (name,))
+
+
+def test_nodes_shows_who_is_there_and_whose_configuration_differs(with_database: Home) -> None:
+    before = with_database.opensoul("nodes")
+    assert before.code == 1
+    assert "opensoul db migrate" in before.err
+    with_database.opensoul("db", "migrate")
+    assert with_database.opensoul("nodes").out == "No node is running.\n"
+
+    url = os.environ["OPENSOUL_DATABASE_URL"]
+    for name in ("a", "b"):
+        enter_node(url, name, configuration="1111111122222222")
+    enter_node(url, "c", configuration="3333333344444444")
+    enter_node(url, "gone", configuration="1111111122222222", silent=True)
+    shown = with_database.opensoul("nodes")
+    lines = shown.out.splitlines()
+    assert [line.split()[0] for line in lines] == ["NAME", "a", "b", "c", "gone"]
+    assert [line.endswith(" *") for line in lines[1:]] == [False, False, True, False]
+    assert "(dead)" in lines[4]
+    assert "another configuration" in shown.err
+    listed = with_database.opensoul("nodes", "--json").json["nodes"]
+    assert [(row["name"], row["alive"], row["differs"]) for row in listed] == [
+        ("a", True, False),
+        ("b", True, False),
+        ("c", True, True),
+        ("gone", False, False),
+    ]
+
+
+@pytest.fixture
+def node_place(with_database: Home, monkeypatch: pytest.MonkeyPatch) -> Home:
+    """The home of a node with nothing wrong, and its database with the schema."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("OPENSOUL_GATEWAY_PORT", str(free.getsockname()[1]))
+    with_database.state.mkdir(mode=0o700)
+    whole = f"{{ gateway: {{ auth: {{ token: 'x1' }} }}, {SECTIONS} }}"
+    with_database.configure(whole).chmod(0o600)
+    with_database.opensoul("db", "migrate")
+    return with_database
+
+
+def findings(home: Home) -> dict[str, str]:
+    listed = home.opensoul("doctor", "--json").json["findings"]
+    return {finding["code"]: finding["message"] for finding in listed}
+
+
+def test_doctor_finds_nothing_wrong_with_a_good_database(node_place: Home) -> None:
+    outcome = node_place.opensoul("doctor")
+    assert (outcome.code, outcome.out) == (0, "Everything is in order.\n")
+
+
+def test_doctor_notes_files_that_are_not_used(node_place: Home) -> None:
+    (node_place.state / "opensoul.sqlite3").touch(mode=0o600)
+    outcome = node_place.opensoul("doctor", "--json").json
+    assert outcome["ok"]
+    assert "`opensoul db import` copies it" in outcome["notes"][0]
+
+
+def test_doctor_finds_pending_migrations_and_nodes_that_differ(node_place: Home) -> None:
+    url = os.environ["OPENSOUL_DATABASE_URL"]
+    for name, configuration in (("a", "1"), ("b", "1"), ("c", "2")):
+        enter_node(url, name, configuration=configuration)
+    assert findings(node_place) == {
+        "node_configurations": "The configuration of these nodes is not that of the others: c."
+    }
+    with psycopg.connect(url) as connection:
+        connection.execute("DELETE FROM schema_migrations WHERE number = 50")
+    assert "0050 schema_floor" in findings(node_place)["database_schema"]
+
+
+def test_doctor_compares_the_connections_of_all_nodes_with_those_of_the_server(
+    node_place: Home,
+) -> None:
+    url = os.environ["OPENSOUL_DATABASE_URL"]
+    with psycopg.connect(url) as connection:
+        (most,) = connection.execute("SHOW max_connections").fetchone() or ("0",)
+    for number in range(int(most) // 11 + 1):
+        enter_node(url, f"node-{number}", configuration="1")
+    assert "max_connections of the server is" in findings(node_place)["database_connections"]
+
+
+def test_doctor_recognises_a_pooler_and_a_wrong_listen_url(
+    node_place: Home, postgres_url: str, postgres_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pooled(postgres_url) as pooler:
+        monkeypatch.setenv("OPENSOUL_DATABASE_URL", pooler)
+        assert "pooler in transaction mode" in findings(node_place)["database_listen_url"]
+        assert node_place.opensoul("db", "status", "--json").json["needsListenUrl"] is True
+        whole = node_place.config_file.read_text()
+        for listen_url, problem in (
+            (postgres_url, None),
+            (pooler, "too"),
+            (postgres_server, "another database or schema"),
+        ):
+            store = json.dumps({"listenUrl": listen_url, "url": pooler})
+            node_place.configure(whole.replace("{ gateway", f"{{ store: {store}, gateway", 1))
+            found = findings(node_place)
+            assert (problem is None) == ("database_listen_url" not in found)
+            assert problem is None or problem in found["database_listen_url"]
+
+
+def test_doctor_says_why_the_database_cannot_be_used(
+    node_place: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENSOUL_DATABASE_URL", "postgresql://me:s3cret@127.0.0.1:1/x")
+    message = findings(node_place)["database_unusable"]
+    assert "Start the server" in message
+    assert "s3cret" not in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "words"),
+    [
+        ({"clock_ahead": 60.0}, "clock", "60.0 s behind that of the database"),
+        ({"clock_ahead": -3.0}, "clock", "3.0 s ahead of that of the database"),
+        ({"replica": True}, "database_replica", "which only reads"),
+        ({"encoding": "LATIN1"}, "database_encoding", "LATIN1"),
+    ],
+)
+def test_doctor_names_what_is_wrong_with_the_server(
+    postgres_url: str, changes: dict[str, Any], code: str, words: str
+) -> None:
+    good = asyncio.run(database_status(postgres_url))
+    assert list(of_server(good)) == []
+    (finding,) = of_server(replace(good, **changes))
+    assert finding.code == code
+    assert words in finding.message

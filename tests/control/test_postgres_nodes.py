@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -13,8 +14,8 @@ import psycopg
 import pytest
 import pytest_asyncio
 
-from tests.app.nodes import serving_nodes
-from tests.app.serving import SECRET, Served, config
+from tests.app.nodes import LEASE, node
+from tests.app.serving import SECRET, Served
 from tests.control.client import Peer, connected
 from tests.fakes.behaviours import answer, hang_after
 from tests.fakes.provider import FakeProvider
@@ -36,14 +37,21 @@ class Two:
 
 @asynccontextmanager
 async def two(
-    home: Path, url: str, provider: FakeProvider, roles: tuple[str, ...] = ("all", "all")
+    home: Path,
+    url: str,
+    provider: FakeProvider,
+    roles: tuple[str, ...] = ("all", "all"),
+    lease: int = LEASE,
 ) -> AsyncIterator[Two]:
     async with AsyncExitStack() as stack:
-        nodes = await stack.enter_async_context(
-            serving_nodes(home, url, config(provider.base_url), roles)
-        )
+        nodes = [
+            await stack.enter_async_context(
+                node(home, url, provider.base_url, name=f"node{number}", role=role, lease=lease)
+            )
+            for number, role in enumerate(roles)
+        ]
         first, second = [
-            await stack.enter_async_context(connected(node.client, SECRET)) for node in nodes[:2]
+            await stack.enter_async_context(connected(one.client, SECRET)) for one in nodes[:2]
         ]
         yield Two(nodes, first, second)
 
@@ -278,3 +286,20 @@ async def test_clients_of_a_node_that_is_gone_are_not_listed(
             assert row_of(await nodes.second.call("system-presence"), "phone") is None
             await first.container.control().look_at_other_nodes()
             await presence_of(nodes.second, "phone")
+
+
+@pytest.mark.parametrize("method", ["health", "status"])
+async def test_nodes_are_shown_with_their_configurations(
+    emptied_postgres: str, tmp_path: Path, provider: FakeProvider, method: str
+) -> None:
+    async with two(tmp_path, emptied_postgres, provider, lease=1) as nodes:
+        rows = (await nodes.second.call(method))["nodes"]
+        assert [(row["name"], row["isSelf"]) for row in rows] == [("node0", False), ("node1", True)]
+        assert [row["sameConfiguration"] for row in rows] == [True, True]
+
+        path = nodes.nodes[0].config_path
+        changed = {**json.loads(path.read_text()), "session": {"idleMinutes": 5}}
+        nodes.nodes[0].configure(changed)
+        while rows[0]["sameConfiguration"]:  # The node shows itself a few times a second.
+            rows = (await nodes.second.call(method))["nodes"]
+        assert [row["sameConfiguration"] for row in rows] == [False, True]

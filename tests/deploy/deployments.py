@@ -16,6 +16,8 @@ ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 KUBERNETES = DEPLOY / "kubernetes"
 UNIT = DEPLOY / "systemd" / "opensoul@.service"
+CHECKS = ROOT / ".opensoul" / "deployment" / "bin"
+"""Where `make test-deploy` installs what knows the schemas."""
 CONFIG_FOLDER = "/etc/opensoul"
 STATE_FOLDER = "/var/lib/opensoul"
 
@@ -138,10 +140,19 @@ def dockerfile() -> list[tuple[str, str]]:
     return [(name, " ".join(rest.split())) for name, rest in instructions]
 
 
+def stages() -> list[list[tuple[str, str]]]:
+    """The instructions behind each FROM."""
+    found: list[list[tuple[str, str]]] = []
+    for name, rest in dockerfile():
+        if name == "FROM":
+            found.append([])
+        elif found:
+            found[-1].append((name, rest))
+    return found
+
+
 def last_stage() -> list[tuple[str, str]]:
-    instructions = dockerfile()
-    start = max(number for number, (name, _) in enumerate(instructions) if name == "FROM")
-    return instructions[start:]
+    return stages()[-1]
 
 
 def image_entry_point() -> tuple[str, ...]:
@@ -150,13 +161,13 @@ def image_entry_point() -> tuple[str, ...]:
 
 def image_environment() -> Mapping[str, str]:
     """The variables of the image, but PATH, which is that of the tests' processes."""
-    pairs = [
-        each.split("=", 1)
-        for name, rest in last_stage()
-        if name == "ENV"
-        for each in shlex.split(rest)
-    ]
-    return {name: value for name, value in pairs if name != "PATH"}
+    variables = stage_environment(last_stage())
+    return {name: value for name, value in variables.items() if name != "PATH"}
+
+
+def stage_environment(stage: list[tuple[str, str]]) -> Mapping[str, str]:
+    settings = [each for name, rest in stage if name == "ENV" for each in shlex.split(rest)]
+    return dict(each.split("=", 1) for each in settings)
 
 
 # systemd

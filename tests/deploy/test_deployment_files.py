@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from .deployments import (
+    CHECKS,
     CONFIG_FOLDER,
     DEPLOY,
     KUBERNETES,
@@ -36,8 +37,6 @@ from .deployments import (
     unit,
 )
 
-CHECKS = ROOT / ".opensoul" / "deployment" / "bin"
-"""Where `make test-deploy` installs what knows the schemas."""
 VARIABLES = {"POSTGRES_PASSWORD": "secret of the database", "OPENSOUL_GATEWAY_TOKEN": "secret"}
 NODES: Mapping[str, Node] = {
     "gateway": kubernetes_node("Deployment", "opensoul-gateway"),

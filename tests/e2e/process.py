@@ -43,6 +43,7 @@ class GatewayProcess:
     arguments: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
+    program: Path = OPENSOUL
 
     def __post_init__(self) -> None:
         self.state = self.home / "state"
@@ -104,7 +105,7 @@ class GatewayProcess:
     def launch(self) -> None:
         """Start the process without waiting for it."""
         self._process = subprocess.Popen(
-            [OPENSOUL, "gateway", "run", *self.arguments],
+            [self.program, "gateway", "run", *self.arguments],
             env=self.env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

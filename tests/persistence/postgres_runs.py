@@ -61,10 +61,11 @@ async def node(
     bounds: Bounds = BOUNDS,
     look_every: float = NEVER,
     works: bool = True,
+    patience: float = 5.0,
     **options: Any,
 ) -> AsyncIterator[Node]:
-    """`look_every`: by default only bells say what is new."""
-    database = few_connections(url)
+    """`look_every`: by default only bells say what is new. `patience`: as in Database."""
+    database = few_connections(url, patience)
     events = PostgresRunEvents(
         database,
         clock=clock,

@@ -17,8 +17,8 @@ def postgres_store(url: str, clock: Clock | None = None) -> PostgresStore:
     return PostgresStore(few_connections(url), clock=clock)
 
 
-def few_connections(url: str) -> Database:
-    return Database(url, connections=(1, 4), behind_pooler=bool(server_of(url)))
+def few_connections(url: str, patience: float = 5.0) -> Database:
+    return Database(url, connections=(1, 4), patience=patience, behind_pooler=bool(server_of(url)))
 
 
 @asynccontextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from secrets import token_hex
@@ -10,8 +11,10 @@ from secrets import token_hex
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
+from psycopg_pool import PoolTimeout
 
 from opensoul.adapters.persistence.postgres import Database
+from opensoul.adapters.persistence.postgres.availability import Availability
 from opensoul.adapters.persistence.postgres.database import Connection
 from opensoul.domain.errors import StoreFailed
 
@@ -162,3 +165,33 @@ def test_an_address_that_cannot_be_read_is_refused_without_its_password() -> Non
     with pytest.raises(StoreFailed) as failure:
         Database("postgresql://somebody:secret@[::1/x")
     assert "secret" not in failure.value.message
+
+
+@pytest.mark.parametrize(
+    ("error", "away"),
+    [
+        (PoolTimeout("no connection"), True),
+        (psycopg.OperationalError("the connection broke"), True),
+        (psycopg.errors.AdminShutdown("terminating"), True),
+        (psycopg.errors.DiskFull("no space"), False),
+        (psycopg.errors.UniqueViolation("there already"), False),
+        (OSError("no route to host"), True),
+    ],
+)
+def test_a_failed_call_shows_whether_the_database_can_be_reached(
+    error: Exception, away: bool
+) -> None:
+    availability = Availability()
+    assert availability.failed(error, time.monotonic()) is away
+    assert availability.away_within(0) is away
+    availability.succeeded()
+    assert not availability.away_within(0)
+    assert availability.away_within(60) is away
+
+
+def test_a_pool_that_others_use_up_is_no_outage() -> None:
+    availability = Availability()
+    begun_at = time.monotonic() - 1
+    availability.succeeded()
+    assert not availability.failed(PoolTimeout("no connection"), begun_at)
+    assert not availability.away_within(60)

@@ -598,7 +598,7 @@ async def test_a_change_is_done_beside_no_run_of_another_process(postgres_url: s
 
 
 async def test_a_change_whose_turn_does_not_come_is_given_up(postgres_url: str) -> None:
-    async with node(postgres_url, "a") as one, node(postgres_url, "b") as other:
+    async with node(postgres_url, "a") as one, node(postgres_url, "b", works=False) as other:
         claim = await one.claimed(run("run-1"))
 
         async def work() -> None:

@@ -6,7 +6,14 @@ Gateway has stored that their calls have begun, and `STORE` for that store.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+
+import pytest
+
+from tests.fakes.behaviours import fail
 
 NOTE = """
     import json
@@ -24,7 +31,9 @@ NOTE = """
         with open("RAN", "a") as file:
             file.write(f"{name} {'stored' if open_calls else 'not stored'}\\n")
 """
-_PYDANTIC_AI = """
+PYDANTIC_AI = (
+    NOTE
+    + """
     from openai import AsyncOpenAI
     from opensoul.api import AgentRun
     from pydantic_ai import Agent, RunContext
@@ -49,7 +58,10 @@ _PYDANTIC_AI = """
     def fail() -> str:
         raise ValueError("sk-secret")
 """
-_OPENAI_AGENTS = """
+)
+OPENAI_AGENTS = (
+    NOTE
+    + """
     from agents import Agent, OpenAIChatCompletionsModel, RunContextWrapper, function_tool
     from openai import AsyncOpenAI
     from opensoul.api import AgentRun
@@ -73,14 +85,26 @@ _OPENAI_AGENTS = """
 
     agent = Agent("helper", instructions="Be brief.", model=model, tools=[weather, pay, fail])
 """
-_LANGGRAPH = """
+)
+LANGGRAPH = (
+    NOTE
+    + """
     from langchain.agents import create_agent
     from langchain.agents.middleware import HumanInTheLoopMiddleware
     from langchain.tools import ToolRuntime
     from langchain_openai import ChatOpenAI
+    from openai import DefaultAsyncHttpxClient
     from opensoul.api import AgentRun
 
-    model = ChatOpenAI(model="m", base_url="URL", api_key="k", stream_usage=True, max_retries=0)
+    model = ChatOpenAI(
+        model="m",
+        base_url="URL",
+        api_key="k",
+        stream_usage=True,
+        max_retries=0,
+        # The usual one is shared by all models of a process, and belongs to one event loop.
+        http_async_client=DefaultAsyncHttpxClient(),
+    )
 
     def weather(city: str, runtime: ToolRuntime[AgentRun]) -> str:
         "The weather in a city."
@@ -104,7 +128,10 @@ _LANGGRAPH = """
         middleware=[HumanInTheLoopMiddleware({"pay": True})],
     )
 """
-_GOOGLE_ADK = """
+)
+GOOGLE_ADK = (
+    NOTE
+    + """
     from google.adk.agents import LlmAgent
     from google.adk.models.lite_llm import LiteLlm
     from google.adk.tools import FunctionTool, ToolContext
@@ -130,7 +157,10 @@ _GOOGLE_ADK = """
         instruction="Be brief.",
     )
 """
-_AGNO = """
+)
+AGNO = (
+    NOTE
+    + """
     from agno.agent import Agent
     from agno.models.openai.like import OpenAILike
     from agno.run import RunContext
@@ -155,7 +185,10 @@ _AGNO = """
 
     agent = Agent(model=model, tools=[weather, pay, fail], instructions="Be brief.")
 """
-_AGENT_FRAMEWORK = """
+)
+AGENT_FRAMEWORK = (
+    NOTE
+    + """
     from agent_framework import Agent, FunctionInvocationContext, tool
     from agent_framework.openai import OpenAIChatCompletionClient
 
@@ -180,28 +213,96 @@ _AGENT_FRAMEWORK = """
 
     agent = Agent(client=model, tools=[weather, pay, fail], instructions="Be brief.")
 """
+)
+_QUICK = ("pydantic-ai", "openai-agents")
+"""`make test` tests these."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """An agent of a framework. `needs`: the package without which its tests are skipped."""
+    """An agent of a framework, and what the framework does otherwise than the others."""
 
     text: str
-    needs: str
+    package: str
+    """The tests are skipped where it is not installed."""
+    what: str
+    """A part of its description."""
     isolation: str = "thread"
+    reasoning: bool = True
+    """The client of its model passes on reasoning."""
+    params: tuple[str, ...] = ("temperature", "stop", "seed")
+    """Parameters of a request that reach the model."""
+    tool_choice: bool = False
+    client_tools: bool = True
+    wraps: bool = False
+    """A result is an object for the model."""
+    raises: bool = True
+    """The exception of a tool ends the run; otherwise, it is an error text for the model."""
+    faults: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+    """The answers to failures of the model that are not those of `FAULTS`."""
 
-    @property
-    def module(self) -> str:
-        return NOTE + self.text
+    def result(self, text: str) -> str:
+        """What the model gets of a result."""
+        return json.dumps({"result": text}) if self.wraps else text
 
 
-KINDS = {
-    "pydantic-ai": Kind(_PYDANTIC_AI, "pydantic_ai"),
-    "openai-agents": Kind(_OPENAI_AGENTS, "agents"),
-    "langgraph": Kind(_LANGGRAPH, "langgraph"),
-    "google-adk": Kind(_GOOGLE_ADK, "google.adk"),
-    # All agents of Agno in a process share a client of models, which belongs to one event loop.
-    "agno": Kind(_AGNO, "agno", "process"),
-    # A client of a model that is collected behind its test is closed on the loop of another one.
-    "agent-framework": Kind(_AGENT_FRAMEWORK, "agent_framework", "process"),
+FAULTS = {
+    "the rate limit of the model": (fail(429), (429, "rate_limit_exceeded")),
+    "the key of the model": (fail(401), (502, "provider_auth")),
+    "a server of the model": (fail(500), (502, "provider_overloaded")),
 }
+KINDS = {
+    "pydantic-ai": Kind(
+        PYDANTIC_AI, "pydantic_ai", " with m and the tools weather, pay, fail", tool_choice=True
+    ),
+    "openai-agents": Kind(
+        OPENAI_AGENTS, "agents", " with m and the tools weather, pay, fail", tool_choice=True
+    ),
+    "langgraph": Kind(
+        LANGGRAPH,
+        "langgraph",
+        "a graph with the nodes model, tools",
+        reasoning=False,
+        params=(),
+        client_tools=False,
+    ),
+    "google-adk": Kind(GOOGLE_ADK, "google.adk", "LlmAgent guide", wraps=True),
+    "agno": Kind(
+        AGNO,
+        "agno",
+        "an agent",
+        # All agents of Agno in a process share a client of models, which belongs to one loop.
+        isolation="process",
+        raises=False,
+        faults=dict.fromkeys(FAULTS, (502, "agent_failed")),
+    ),
+    "agent-framework": Kind(
+        AGENT_FRAMEWORK, "agent_framework", "an agent", reasoning=False, raises=False
+    ),
+}
+
+
+def every_framework(*without: str) -> pytest.MarkDecorator:
+    """Parametrizes a test with the names of the frameworks."""
+    return pytest.mark.parametrize(
+        "framework",
+        [
+            pytest.param(name, marks=_marks(name, kind.package))
+            for name, kind in KINDS.items()
+            if name not in without
+        ],
+    )
+
+
+def _marks(name: str, package: str) -> list[pytest.MarkDecorator]:
+    why = f"{package} is not installed; `make test-frameworks` installs it"
+    marks = [pytest.mark.skipif(not is_installed(package), reason=why)]
+    return [*marks, *([] if name in _QUICK else [pytest.mark.e2e])]
+
+
+def is_installed(package: str) -> bool:
+    """Without importing it, which takes long."""
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:
+        return False

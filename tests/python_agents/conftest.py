@@ -13,8 +13,8 @@ import pytest
 
 from tests.app.serving import config
 
-Write = Callable[..., str]
-"""Writes the texts of a module; returns its name."""
+Write = Callable[[str], str]
+"""Writes the text of a module; returns its name."""
 
 
 @pytest.fixture
@@ -22,9 +22,9 @@ def write(tmp_path: Path) -> Iterator[Write]:
     """Each module has a name of its own, and is forgotten behind the test."""
     names: list[str] = []
 
-    def module(*texts: str) -> str:
+    def module(text: str) -> str:
         name = f"agents_{uuid.uuid4().hex[:12]}"
-        (tmp_path / f"{name}.py").write_text("".join(map(textwrap.dedent, texts)))
+        (tmp_path / f"{name}.py").write_text(textwrap.dedent(text))
         names.append(name)
         return name
 

@@ -17,25 +17,23 @@ from tests.python_agents.agents import NOTE
 from tests.python_agents.conftest import Write, configured
 
 ISOLATIONS = ["thread", "process", "inline"]
-PLAIN = {
-    "an async generator": """
-        from opensoul.api import TextDelta, ToolFinished, ToolStarted
-        async def agent(run):
-            yield "I look. "
-            for number in range(3):
-                yield ToolStarted(f"c{number}", "weather", "{}")
-                note("weather")
-                yield [ToolFinished(f"c{number}", False, "sun"), TextDelta("Sun. ")]
-    """,
-    "a generator": """
-        from opensoul.api import TextDelta, ToolFinished, ToolStarted
-        def agent(run):
-            for number in range(3):
-                yield [TextDelta("I look. "), ToolStarted(f"c{number}", "weather", "{}")]
-                note("weather")
-                yield ToolFinished(f"c{number}", False, "sun")
-    """,
-}
+ASYNC_GENERATOR = """
+    from opensoul.api import TextDelta, ToolFinished, ToolStarted
+    async def agent(run):
+        yield "I look. "
+        for number in range(3):
+            yield ToolStarted(f"c{number}", "weather", "{}")
+            note("weather")
+            yield [ToolFinished(f"c{number}", False, "sun"), TextDelta("Sun. ")]
+"""
+GENERATOR = """
+    from opensoul.api import TextDelta, ToolFinished, ToolStarted
+    def agent(run):
+        for number in range(3):
+            yield [TextDelta("I look. "), ToolStarted(f"c{number}", "weather", "{}")]
+            note("weather")
+            yield ToolFinished(f"c{number}", False, "sun")
+"""
 
 
 def placed(text: str, home: Path) -> str:
@@ -45,11 +43,11 @@ def placed(text: str, home: Path) -> str:
 
 
 @pytest.mark.parametrize("isolation", ISOLATIONS)
-@pytest.mark.parametrize("text", PLAIN.values(), ids=PLAIN)
+@pytest.mark.parametrize("text", [ASYNC_GENERATOR, GENERATOR], ids=["async", "sync"])
 async def test_a_function_goes_on_behind_a_tool_call_that_is_stored(
     text: str, isolation: str, write: Write, tmp_path: Path
 ) -> None:
-    name = write(placed(NOTE, tmp_path), text)
+    name = write(placed(NOTE + text, tmp_path))
     content = configured({"target": f"{name}:agent", "isolation": isolation})
 
     async with serving(tmp_path, content) as served:

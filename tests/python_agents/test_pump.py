@@ -9,7 +9,7 @@ from contextlib import aclosing, suppress
 import pytest
 
 from opensoul.adapters.python_agents.errors import UserCodeExited
-from opensoul.adapters.python_agents.threads import AgentThread, Pump, announced
+from opensoul.adapters.python_agents.threads import AgentThread, Pump, taken
 
 MANY = 2_000
 """Far more than a Pump holds."""
@@ -137,17 +137,18 @@ async def test_a_stream_that_catches_its_cancellation_and_goes_on_is_closed(ther
     assert not pump.is_stuck
 
 
-async def test_a_stream_waits_behind_a_barrier_until_its_reader_asks_for_more(there: Loop) -> None:
+async def test_a_stream_can_wait_until_its_reader_asks_for_more(there: Loop) -> None:
     done: list[int] = []
 
     async def effects() -> AsyncGenerator[list[int]]:
         for number in range(MANY):
             yield [number]
+            if not number % 100:
+                await taken()
             done.append(number)
 
     processed: list[int] = []
-    pump = Pump(effects, there, lambda batch: not batch[-1] % 100)
-    async with aclosing(pump.read()) as batches:
+    async with aclosing(Pump(effects, there).read()) as batches:
         async for batch in batches:
             await asyncio.sleep(0)
             assert all(number in processed for number in done if not number % 100)
@@ -163,7 +164,7 @@ async def test_what_a_hook_announces_is_read_before_the_hook_goes_on(
     order: list[str] = []
 
     async def hook() -> None:
-        await announced("tool")
+        await taken("tool")
         order.append("runs")
 
     async def stream() -> AsyncGenerator[list[str]]:
@@ -184,7 +185,7 @@ async def test_a_hook_of_a_run_that_has_ended_is_cancelled(there: Loop) -> None:
 
     async def hook() -> None:
         try:
-            await announced("tool")
+            await taken("tool")
         except asyncio.CancelledError:
             ended.append("hook")
 

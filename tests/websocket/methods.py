@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from opensoul.adapters.persistence.memory import MemoryLimits
+from opensoul.adapters.persistence.memory import MemoryLimits, OneNode, SingleNode
 from opensoul.adapters.persistence.memory.store import MemoryStore
 from opensoul.adapters.persistence.queue import Lanes, LocalQueue
 from opensoul.adapters.transports.control.broadcast.hub import Hub
@@ -205,7 +205,7 @@ def dependencies(bench: Bench) -> Dependencies:
     missing: Any = None
     return Dependencies(
         gateway=bench.gateway,
-        bus=missing,
+        bus=SingleNode("node"),
         presence=None,
         session_service=bench.session_service,
         approvals=missing,
@@ -223,6 +223,7 @@ def dependencies(bench: Bench) -> Dependencies:
         sandboxes=no_sandboxes,
         python_agents=tuple,
         facts=Facts("1", "host", "/state/opensoul.json", "/state", 0.0),
+        nodes=OneNode(bench.clock),
         store="memory",
         clock=bench.clock,
         new_id=bench.new_id,

@@ -32,32 +32,21 @@ class LoopBlocked(Exception):
     """The loop of a producer did not begin with it: other code blocks the loop."""
 
 
-def _never(batch: object) -> bool:
-    return False
-
-
 class Pump(Generic[T]):
     """Reads a stream in a task of its own, which is cancelled when nobody reads any more.
 
     Some frameworks close the connection of their model only when the task that reads them is
     cancelled, not when their generator is closed. `there` is the loop of that task; None: this one.
 
-    The stream is read ahead, up to a batch for which `is_barrier` holds: the stream goes on behind
-    that batch once the reader has asked for the next one.
+    The stream is read ahead, unless its code waits for `taken`.
 
     Waking another thread costs more than all else here, so that the reader is woken once for
     everything that it has not seen. Each side clears its flag before it looks at what the flag is
     about, and the other side changes that before it looks at the flag: no change is missed.
     """
 
-    def __init__(
-        self,
-        make: Make[T],
-        there: asyncio.AbstractEventLoop | None,
-        is_barrier: Callable[[list[T]], bool] = _never,
-    ) -> None:
+    def __init__(self, make: Make[T], there: asyncio.AbstractEventLoop | None) -> None:
         self._make = make
-        self._is_barrier = is_barrier
         self._here = asyncio.get_running_loop()
         self._there = self._here if there is None else there
         self._held: deque[list[T]] = deque()
@@ -113,13 +102,15 @@ class Pump(Generic[T]):
             if not self._ended:
                 await self._cancel()
 
-    async def announce(self, batch: list[T]) -> None:
-        """Yield a batch beside the stream, and return once the reader has asked for the next one.
-        To be called on the loop of the producer while that runs."""
-        if self._room is not None:
+    async def take(self, batch: list[T]) -> None:
+        """Yield a batch beside the stream, and return once the reader has asked for more behind all
+        that was yielded. To be called on the loop of the producer while that runs."""
+        if self._room is None:
+            return
+        if batch:
             self._held.append(batch)
             self._wake()
-            await self._until_read(self._room)
+        await self._until_read(self._room)
 
     @property
     def there(self) -> asyncio.AbstractEventLoop:
@@ -166,9 +157,7 @@ class Pump(Generic[T]):
                         self._held.append(batch)
                         if not self._woken:
                             self._wake()
-                        if self._is_barrier(batch):
-                            await self._until_read(self._room)
-                        elif len(self._held) >= _MOST_HELD:
+                        if len(self._held) >= _MOST_HELD:
                             await self._wait_for_room(self._room)
         except asyncio.CancelledError:
             # Read only where the agent's own code has cancelled it.
@@ -231,13 +220,14 @@ _producing: ContextVar[Pump[Any] | None] = ContextVar("opensoul.pump", default=N
 """The Pump whose stream the code is part of."""
 
 
-async def announced(*events: Any) -> None:
-    """Yield the events of a run beside its stream, and return once they are stored. For the hooks
-    that frameworks call before a tool, in any thread, with a copy of the context of the stream."""
+async def taken(*items: Any) -> None:
+    """Yield the items beside the stream that this code is part of, and return once the reader of
+    the stream has asked for more behind all that was yielded: events of a run are then stored. Code
+    in other threads and tasks is part of the stream if it has a copy of its context."""
     pump = _producing.get()
     if pump is None:
         return
-    work = pump.announce(list(events))
+    work = pump.take(list(items))
     if asyncio.get_running_loop() is pump.there:
         await work
     else:

@@ -41,8 +41,8 @@ class BrokenFrame(Exception):
     """The other side sent something that is no frame."""
 
 
-async def read_frame(reader: asyncio.StreamReader) -> Frame | None:
-    """The next frame; None at the end. Raises BrokenFrame."""
+async def read_frame(reader: asyncio.StreamReader) -> tuple[Frame, int] | None:
+    """The next frame and its bytes; None at the end. Raises BrokenFrame."""
     try:
         length = int.from_bytes(await reader.readexactly(_LENGTH))
         if length > MOST_BYTES:
@@ -56,7 +56,7 @@ async def read_frame(reader: asyncio.StreamReader) -> Frame | None:
         raise BrokenFrame(str(error)) from None
     if not isinstance(frame, dict):
         raise BrokenFrame("no object")
-    return frame
+    return frame, length
 
 
 def _loaded(body: bytes) -> object:

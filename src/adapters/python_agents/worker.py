@@ -1,7 +1,8 @@
-"""The process that runs one Python agent: `python -m opensoul.adapters.python_agents.worker FD`.
+"""The process that runs one Python agent:
+`python -m opensoul.adapters.python_agents.worker PIPE SOCKET`.
 
-FD is the number of an open socket to the Gateway, whose end ends the process. What the agent prints
-goes to the standard output and error of the process.
+They are the numbers of a pipe that ends with the Gateway and of a socket to the Gateway. The end of
+either ends the process. What the agent prints goes to the standard output and error of the process.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ class _Worker:
         """By the numbers of runs: the Gateway has stored what was sent."""
 
     async def serve(self) -> None:
-        while (frame := await read_frame(self._reader)) is not None:
+        while (read := await read_frame(self._reader)) is not None:
+            frame, _ = read
             match frame["op"]:
                 case "load":
                     await self._loaded(PythonTarget(frame["target"], frame["path"]))
@@ -88,7 +90,7 @@ class _Worker:
     async def _run(self, number: int, data: dict[str, Any]) -> None:
         make = partial(stream, self._target, load_run(data), self._frameworks)
         # What was yielded is sent, also when the agent blocks its loop behind that.
-        pump = Pump(make, self._thread.loop, begins_tool)
+        pump = Pump(make, self._thread.loop)
         accepted = self._accepted[number] = asyncio.Event()
         sent = 0
         try:
@@ -141,11 +143,29 @@ async def _main(fd: int) -> None:
     await _Worker(reader, writer).serve()
 
 
+def _watch(gateway: int) -> None:
+    """Fork a process that kills the group of this one when the Gateway dies: `gateway` is a pipe of
+    which only the Gateway has the other end. Neither code that never ends nor its children outlive
+    the Gateway."""
+    if not os.fork():
+        # No child of this process, whose code may wait for all its children.
+        if not os.fork():
+            keep = os.dup2(gateway, 0)
+            os.closerange(keep + 1, os.sysconf("SC_OPEN_MAX"))
+            os.read(keep, 1)
+            os.killpg(0, signal.SIGKILL)
+        os._exit(0)
+    os.wait()
+    os.close(gateway)
+
+
 def main() -> None:
     """Serve until the Gateway closes the socket."""
-    if sys.platform == "linux":  # Code that never ends must not outlive the Gateway.
+    gateway, fd = int(sys.argv[1]), int(sys.argv[2])
+    _watch(gateway)
+    if sys.platform == "linux":  # Should the other process be killed.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    asyncio.run(_main(int(sys.argv[1])))
+    asyncio.run(_main(fd))
     os._exit(0)  # Threads of the agent may go on for ever.
 
 

@@ -94,6 +94,7 @@ _COMMANDS = (
     "mcp",
     "status",
     "health",
+    "nodes",
     "logs",
     "devices",
     "keys",

@@ -15,9 +15,18 @@ from .agents import (
     runners,
     system_prompts,
 )
-from .authorization import access, devices, keys, limits, quotas
-from .configuration import config_file, inputs, locations, settings, source, token_file
-from .endpoints import control, transports
+from .authorization import access, devices, key_counters, keys, limits, quotas
+from .configuration import (
+    config_file,
+    configuration_watch,
+    inputs,
+    locations,
+    settings,
+    shared_configuration,
+    source,
+    token_file,
+)
+from .endpoints import control, meters, transports
 from .execution import (
     agent_sessions,
     approval_book,
@@ -57,7 +66,16 @@ from .process import (
     stop_process,
 )
 from .providers import cooldowns, embedders, embeddings, local, models, prepare, router
-from .tooling import all_tools, builtin_tools, mcp, sandbox, session_tools, tool_service, toolbox
+from .tooling import (
+    all_tools,
+    builtin_tools,
+    keyed_calls,
+    mcp,
+    sandbox,
+    session_tools,
+    tool_service,
+    toolbox,
+)
 
 __all__ = [
     "access",
@@ -70,6 +88,7 @@ __all__ = [
     "catalog",
     "commands",
     "config_file",
+    "configuration_watch",
     "configure_logging",
     "control",
     "cooldowns",
@@ -83,6 +102,8 @@ __all__ = [
     "generations",
     "inputs",
     "key_book",
+    "key_counters",
+    "keyed_calls",
     "keys",
     "knowledge",
     "lanes",
@@ -93,6 +114,7 @@ __all__ = [
     "lock",
     "log_bounds",
     "mcp",
+    "meters",
     "model_server",
     "models",
     "native",
@@ -113,6 +135,7 @@ __all__ = [
     "session_tools",
     "settings",
     "shared",
+    "shared_configuration",
     "signals",
     "source",
     "stop_process",

@@ -15,6 +15,7 @@ from ...adapters.transports import (
     anthropic,
     health,
     mcp_server,
+    metrics,
     openapi,
 )
 from ...adapters.transports import approvals as approvals_http
@@ -29,12 +30,15 @@ from ...adapters.transports.openai import conversations as openai_conversations
 from ...adapters.transports.openai import embeddings as openai_embeddings
 from ...adapters.transports.openai import models as openai_models
 from ...adapters.transports.openai import responses as openai_responses
+from ...domain.execution import Executor
 from ...domain.ports import (
     Clock,
     ConfigFile,
     CurrentSettings,
+    Meter,
     NewId,
     NodeBus,
+    NodeDirectory,
     Sandbox,
     WebClient,
     Workspaces,
@@ -52,14 +56,16 @@ from ...domain.services import (
 )
 from ...domain.settings import NodeRole
 from .. import plugins
+from ..meters import NodeMeter, RunMeter
 from ..readiness import Readiness
-from ..shared import SharedStores
+from ..shared import SharedStores, WorkQueue
 
 
 def control(
     gateway: Gateway,
     bus: NodeBus,
     shared: SharedStores | None,
+    nodes: NodeDirectory,
     session_service: SessionService,
     approvals: Approvals,
     devices: Devices,
@@ -112,11 +118,22 @@ def control(
             tool_servers=lambda: [server.described() for server in mcp.health()],
             sandboxes=sandboxes,
             python_agents=lambda: [state.described() for state in python_agents.states()],
+            nodes=nodes,
             store=store.place,
             clock=clock,
             new_id=new_id,
         )
     )
+
+
+def meters(
+    work_queue: WorkQueue,
+    executor: Executor,
+    settings: CurrentSettings,
+    shared: SharedStores | None,
+) -> list[Meter]:
+    node = NodeMeter(executor, lambda: settings().lanes.max_concurrent)
+    return [RunMeter(work_queue), node, *([] if shared is None else [shared.meter])]
 
 
 def transports(
@@ -128,6 +145,7 @@ def transports(
     token_counts: TokenCounts,
     control: ControlPlane,
     readiness: Readiness,
+    meters: list[Meter],
     web: WebClient,
     facts: Facts,
     clock: Clock,
@@ -138,6 +156,7 @@ def transports(
     every: list[Transport] = []
     probes = [
         health.transport(readiness.check, readiness.degraded),
+        metrics.transport(meters),
         openapi.transport(lambda: RouteTable(every)),
     ]
     if settings().node.role is NodeRole.WORKER:

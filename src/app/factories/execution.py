@@ -34,6 +34,7 @@ from ...domain.services import (
 )
 from ..late import Late
 from ..shared import SharedStores, WorkQueue
+from ..shared_configuration import ConfigurationWatch
 
 
 def lanes(settings: CurrentSettings) -> Lanes:
@@ -105,8 +106,10 @@ def approval_book(approvals: Approvals) -> ApprovalBook:
     return approvals.book
 
 
-def generations(settings: CurrentSettings) -> Generations:
-    return Generations(settings)
+def generations(
+    settings: CurrentSettings, configuration_watch: ConfigurationWatch | None
+) -> Generations:
+    return Generations(settings, None if configuration_watch is None else configuration_watch.look)
 
 
 def executor(
@@ -135,6 +138,7 @@ def executor(
         clock=clock,
         new_id=new_id,
         lease=work_queue.lease,
+        outage=work_queue.outage,
         on_stop=quotas.stopped,
     )
 

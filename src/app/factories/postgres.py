@@ -11,9 +11,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from ...adapters.persistence.postgres import (
     Database,
     PostgresBus,
+    PostgresCalls,
+    PostgresConfigurations,
     PostgresDevices,
+    PostgresKeyCounters,
     PostgresKeys,
     PostgresLimits,
+    PostgresMeter,
     PostgresNodes,
     PostgresPresence,
 )
@@ -56,9 +60,11 @@ def shared_stores(
         store=store,
         catalog=store,
         approvals=PostgresApprovals(database),
+        calls=PostgresCalls(database),
         responses=PostgresResponses(database),
         devices=PostgresDevices(database),
         keys=PostgresKeys(database),
+        key_counters=PostgresKeyCounters(database, steady=monotonic),
         limits=PostgresLimits(database, steady=monotonic),
         run_events=events,
         queue=queue,
@@ -66,6 +72,8 @@ def shared_stores(
         bus=PostgresBus(events.bells, node_id),
         nodes=nodes,
         presence=PostgresPresence(database, node_id),
+        meter=PostgresMeter(events),
+        configurations=PostgresConfigurations(database),
     )
 
 

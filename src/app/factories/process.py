@@ -32,6 +32,7 @@ from ...domain.services import Approvals, Devices, Gateway, Keys, Quotas, Respon
 from ..lifecycle import Lifecycle, Lock, Prepare
 from ..readiness import Readiness
 from ..reloads import ConfigureLogging, Reloads
+from ..shared_configuration import ConfigurationWatch
 from ..supervisor import Supervisor
 from ..version import version
 
@@ -78,7 +79,6 @@ def readiness(
 def node_info(
     bus: NodeBus,
     settings: CurrentSettings,
-    source: ConfigSource,
     facts: Facts,
     executor: Executor,
 ) -> Callable[[], NodeInfo]:
@@ -94,7 +94,7 @@ def node_info(
             host=facts.host,
             pid=os.getpid(),
             address=f"{current.listen.hosts[0]}:{current.listen.port}",
-            configuration=source.loaded.sha256,
+            configuration=current.generation,
             runs=len(executor),
         )
 
@@ -130,6 +130,7 @@ def lifecycle(
     source: ConfigSource,
     nodes: NodeDirectory,
     node_info: Callable[[], NodeInfo],
+    configuration_watch: ConfigurationWatch | None,
 ) -> Lifecycle:
     return Lifecycle(
         gateway=gateway,
@@ -160,4 +161,5 @@ def lifecycle(
         watch=source.watch,
         nodes=nodes,
         node_info=node_info,
+        configuration_watch=configuration_watch,
     )

@@ -48,7 +48,7 @@ class Grant:
             object.__setattr__(self, "scopes", scopes)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class Principal:
     """The authenticated client of a request or connection. `method`: token, password, none,
     device-token or the name of an authenticator plugin."""

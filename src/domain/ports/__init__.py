@@ -1,10 +1,11 @@
 """What the domain needs from outside, as Protocols. Each docstring is the promise of an adapter."""
 
 from ..sessions import Transcript
-from .access import Authenticator, DeviceBook, KeyBook, Limits
+from .access import Authenticator, DeviceBook, KeyBook, KeyCounters, Limits, RunAdmission
 from .clock import Clock, NewId
-from .configuration import ConfigFile
+from .configuration import ConfigFile, ConfigurationBook
 from .knowledge import KnowledgeSource
+from .metrics import Meter, Metric, MetricKind, RunCounter, RunCounts
 from .models import Embedder, ModelClient
 from .nodes import MAX_PAYLOAD_BYTES, NodeBus, NodeDirectory, NodeInfo, OnMessage, PresenceBook
 from .responses import ResponseBook
@@ -13,7 +14,7 @@ from .runs import RunEvents, RunQueue, RunSignals, Watchers, Worker
 from .sandbox import Sandbox
 from .sessions import OpenTurn, SessionCatalog, SessionStore, StoredSession, Turn
 from .settings import CurrentSettings
-from .tools import ApprovalBook, Toolbox, ToolContext
+from .tools import ApprovalBook, CallBook, KeyedCall, Toolbox, ToolContext
 from .web import WebClient, WebFailed, WebLimits, WebResource
 from .workspaces import Workspaces
 
@@ -24,15 +25,22 @@ __all__ = [
     "ApprovalBook",
     "Archive",
     "Authenticator",
+    "CallBook",
     "Clock",
     "Commit",
     "ConfigFile",
+    "ConfigurationBook",
     "CurrentSettings",
     "DeviceBook",
     "Embedder",
     "KeyBook",
+    "KeyCounters",
+    "KeyedCall",
     "KnowledgeSource",
     "Limits",
+    "Meter",
+    "Metric",
+    "MetricKind",
     "ModelClient",
     "NewId",
     "NodeBus",
@@ -42,7 +50,10 @@ __all__ = [
     "OpenTurn",
     "PresenceBook",
     "ResponseBook",
+    "RunAdmission",
     "RunContext",
+    "RunCounter",
+    "RunCounts",
     "RunEvents",
     "RunQueue",
     "RunSignals",

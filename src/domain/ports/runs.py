@@ -156,10 +156,11 @@ class RunQueue(Protocol):
         ...
 
     async def unfinished(
-        self, key: SessionKey | None = None, *, waiting: bool = True
+        self, key: SessionKey | None = None, *, waiting: bool = True, here: bool = False
     ) -> tuple[RunSpec, ...]:
         """The Runs without a terminal event, of a Session or all, in the order they came.
-        `waiting`: with those that wait for a signal."""
+        `waiting`: with those that wait for a signal. `here`: without those that stay with the other
+        processes when this one ends."""
         ...
 
     async def expired(self, owner: str, *, go_on: bool = True) -> tuple[Claim, ...]:

@@ -182,10 +182,10 @@ class Gateway:
         if self._quotas is not None:
             await self._quotas.flush()
 
-    def check_request(self, principal: Principal) -> None:
-        """Count a request that begins no Run. Raises RateLimited, QuotaExceeded."""
+    async def check_request(self, principal: Principal) -> None:
+        """Count a request that begins no Run. Raises RateLimited, QuotaExceeded, StoreFailed."""
         if principal.key_id and self._quotas is not None:
-            self._quotas.check_request(principal.key_id)
+            await self._quotas.check_request(principal.key_id)
 
     async def submit(
         self, principal: Principal, request: RunRequest, *, charge: Charge = NO_CHARGE
@@ -200,7 +200,7 @@ class Gateway:
         settings = self._settings()
         spec = await self._make(principal, request, settings, self._new_id())
         if principal.key_id and self._quotas is not None:
-            self._quotas.admit(principal.key_id, spec.id)
+            await self._quotas.admit(principal.key_id, spec.id)
         if _needs_claim(spec):
             await self._claim(principal, spec)
         try:
@@ -218,7 +218,7 @@ class Gateway:
         Raises Forbidden, InvalidRequest and its kinds, RateLimited, QuotaExceeded.
         """
         require(principal, Action.START_RUN)
-        self.check_request(principal)
+        await self.check_request(principal)
         settings = self._settings()
         spec = await self._make(principal, request, settings, self._new_id())
         return execution_of(spec, settings)
@@ -245,7 +245,7 @@ class Gateway:
             await self._refuse_blocked(spec)
         if principal.key_id and self._quotas is not None:
             known = await self._run_events.find(spec.id) is not None
-            self._quotas.admit(principal.key_id, spec.id, known=known)
+            await self._quotas.admit(principal.key_id, spec.id, known=known)
         if _needs_claim(spec):
             await self._claim(principal, spec)
         asked = await off_loop(image_bytes(spec.messages), partial(fingerprint, request, spec))

@@ -47,6 +47,8 @@ def build_node(building: Building, store: StoreSettings, listen: ListenSettings)
             "node",
             "role",
         )
+    if node.config == "database" and store.url is None:
+        building.report(f"needs a database: set store.url or {URL_VARIABLE}", "node", "config")
     name = node.name or f"{socket.gethostname()}:{listen.port}"
     return NodeSettings(role=NodeRole(node.role), name=name, lease=float(node.lease_seconds))
 

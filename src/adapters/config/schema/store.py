@@ -46,3 +46,9 @@ class NodeSection(Section):
     lease_seconds: LeaseSeconds = setting(10, addition=True, restart=True)
     """Seconds after which another process takes over the runs of one that has stopped
     answering."""
+    config: Literal["file", "database"] = setting("file", addition=True, restart=True)
+    """`database`: all nodes have the configuration that is in the database, and a change at one of
+    them is in force at all. The file of each node then has the keys that are its own: `store`,
+    `node`, `gateway.port`, `gateway.bind`, `gateway.customBindHost`, `gateway.tls` and
+    `logging.file`. Where the database has no configuration yet, the first node that starts stores
+    the other keys of its file. Secrets stay with the nodes, as references such as `${NAME}`."""

@@ -2,6 +2,7 @@
 
 from .approvals import MemoryApprovals
 from .bus import SingleNode
+from .key_counters import MemoryKeyCounters
 from .keys import MemoryKeys
 from .limits import MemoryLimits
 from .nodes import OneNode
@@ -11,6 +12,7 @@ from .store import MemoryStore
 
 __all__ = [
     "MemoryApprovals",
+    "MemoryKeyCounters",
     "MemoryKeys",
     "MemoryLimits",
     "MemoryResponses",

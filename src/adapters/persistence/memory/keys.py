@@ -28,6 +28,9 @@ class MemoryKeys:
         rows = [row for row in self._usage.values() if row.day >= since]
         return tuple(sorted(rows, key=lambda row: (row.day, row.key_id)))
 
+    async def usage_of(self, key_id: str, since: str) -> tuple[KeyUsage, ...]:
+        return tuple(row for row in await self.usage(since) if row.key_id == key_id)
+
     async def add_usage(self, rows: Sequence[KeyUsage]) -> tuple[KeyUsage, ...]:
         return tuple(map(self._add, rows))
 

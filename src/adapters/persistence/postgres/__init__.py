@@ -13,20 +13,29 @@ from .administration import (
     pools_transactions,
 )
 from .bus import PostgresBus
-from .database import Database
+from .calls import PostgresCalls
+from .configurations import PostgresConfigurations, with_configurations
+from .database import CONNECTIONS_OF_NODE, Database
 from .devices import PostgresDevices
+from .key_counters import PostgresKeyCounters
 from .keys import PostgresKeys
 from .limits import PostgresLimits
+from .meter import PostgresMeter
 from .nodes import PostgresNodes
 from .presence import PostgresPresence
 
 __all__ = [
+    "CONNECTIONS_OF_NODE",
     "Database",
     "DatabaseStatus",
     "PostgresBus",
+    "PostgresCalls",
+    "PostgresConfigurations",
     "PostgresDevices",
+    "PostgresKeyCounters",
     "PostgresKeys",
     "PostgresLimits",
+    "PostgresMeter",
     "PostgresNodes",
     "PostgresPresence",
     "TableSize",
@@ -34,4 +43,5 @@ __all__ = [
     "database_status",
     "migrate_database",
     "pools_transactions",
+    "with_configurations",
 ]

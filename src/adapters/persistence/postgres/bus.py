@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from ....domain.ports import MAX_PAYLOAD_BYTES, OnMessage
-from .runs.bells import Bells
+from .runs import Bells
 
 
 class PostgresBus:

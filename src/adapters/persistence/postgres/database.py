@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -11,6 +12,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from ....domain.errors import LeaseLost, StoreFailed
 from ..common import FailureLog, Undecodable
+from .availability import Availability, DatabaseAway
 from .fence import active_fence
 from .migrations import migrate
 from .opening import check_schema, connection_string, first_connection, reason
@@ -29,6 +31,11 @@ _LOST = {
     LATER_ATTEMPT: "A later attempt of the run has stored a step.",
     TURN_STORED: "The turn of the run is stored already.",
 }
+_CONNECTIONS = (4, 10)
+CONNECTIONS_OF_NODE = _CONNECTIONS[1] + 1
+"""What a process opens at most: the pool, and one connection that listens."""
+_PATIENCE_WHILE_AWAY = 1.0
+_RETRY_AFTER = 0.2
 _START_PATIENCE = 30.0
 """Seconds for the first connections of the pool, after one could be made."""
 
@@ -38,7 +45,8 @@ class Database:
     schema refuses a write.
 
     `url` is any address that libpq reads: `postgresql://...` or `host=... dbname=...`, Unix sockets
-    included. `patience`: seconds that a call waits for a connection. `behind_pooler`: the address
+    included. `patience`: seconds that a call waits for a connection, or one second once the
+    database cannot be reached. `behind_pooler`: the address
     is that of a pooler in transaction mode, such as PgBouncer, so statements are not prepared.
     """
 
@@ -46,7 +54,7 @@ class Database:
         self,
         url: str,
         *,
-        connections: tuple[int, int] = (4, 10),
+        connections: tuple[int, int] = _CONNECTIONS,
         patience: float = 5.0,
         behind_pooler: bool = False,
     ) -> None:
@@ -61,6 +69,25 @@ class Database:
         self._idle = asyncio.Event()
         self._idle.set()
         self._failures = FailureLog("the database cannot be used")
+        self._availability = Availability()
+
+    def away_within(self, seconds: float) -> bool:
+        """Whether the database cannot be reached, or could not in the last `seconds`, as far as
+        calls have shown."""
+        return self._availability.away_within(seconds)
+
+    async def patiently(self, work: Callable[[], Awaitable[T]], seconds: float) -> T:
+        """The result of `work`, which is tried again for so long while the database cannot be
+        reached."""
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + seconds
+        while True:
+            try:
+                return await work()
+            except DatabaseAway:
+                if loop.time() > give_up_at:
+                    raise
+            await asyncio.sleep(_RETRY_AFTER)
 
     async def open(self) -> None:
         """Connect and migrate the schema. Each call is for one `close`; the stores of a process
@@ -154,6 +181,10 @@ class Database:
 
         return await self.run(execute, repeat=repeat)
 
+    def pool_stats(self) -> dict[str, int]:
+        """The counters of the pool of connections, by the driver's names."""
+        return {} if self._pool is None else dict(self._pool.get_stats())
+
     async def _call(
         self, work: Callable[[Connection], Awaitable[T]], may_repeat: Callable[[], bool]
     ) -> T:
@@ -161,10 +192,11 @@ class Database:
             raise StoreFailed("The database is not open.")
         self._in_use += 1
         self._idle.clear()
+        begun_at = time.monotonic()
         try:
             return await self._attempt(self._pool, work, may_repeat)
         except (Error, OSError) as error:
-            raise self._failed(error) from error
+            raise self._failed(error, begun_at) from error
         except Undecodable as error:
             raise StoreFailed(f"The database has a row that cannot be read: {error}.") from error
         finally:
@@ -209,24 +241,33 @@ class Database:
         tries = self._connections[1] + 1
         while True:
             tries -= 1
-            async with pool.connection() as connection:
+            # The pool itself goes on to connect anew, whether anybody waits or not.
+            is_away = self._availability.away_within(0)
+            patience = min(_PATIENCE_WHILE_AWAY, self._patience) if is_away else self._patience
+            async with pool.connection(timeout=patience) as connection:
                 try:
                     result = await work(connection)
-                except OperationalError:
+                except OperationalError as error:
+                    if connection.broken:
+                        self._availability.failed(error, time.monotonic())
                     if not (tries and connection.broken and may_repeat()):
                         raise
                 else:
                     self._failures.succeeded()
+                    self._availability.succeeded()
                     return result
 
-    def _failed(self, error: Exception) -> StoreFailed | LeaseLost:
+    def _failed(self, error: Exception, begun_at: float) -> StoreFailed | LeaseLost:
         if isinstance(error, Error) and error.sqlstate in _LOST:
             return LeaseLost(_LOST[error.sqlstate])
         self._failures.failed(error)
         if isinstance(error, PoolTimeout):
-            waited = f"no connection was to be had within {self._patience:g} s"
-            return StoreFailed(f"The database does not answer: {waited}.", retry_after=5.0)
-        return StoreFailed(f"The database cannot be used: {reason(error, self.url)}")
+            problem = "The database does not answer: no connection was to be had in time."
+        else:
+            problem = f"The database cannot be used: {reason(error, self.url)}"
+        if self._availability.failed(error, begun_at):
+            return DatabaseAway(problem)
+        return StoreFailed(problem, retry_after=5.0 if isinstance(error, PoolTimeout) else None)
 
 
 async def fetch_all(

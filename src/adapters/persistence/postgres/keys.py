@@ -23,6 +23,8 @@ _SAVE = "SELECT save_api_key(%s, %s, %s)"
 _NO_VERSION = -1
 _USAGE = f"""
     SELECT {_COLUMNS} FROM key_usage WHERE day >= %s ORDER BY day, key_id"""  # noqa: S608 - no values
+_USAGE_OF = f"""
+    SELECT {_COLUMNS} FROM key_usage WHERE key_id = %s AND day >= %s ORDER BY day"""  # noqa: S608 - the same
 _SUMS = ", ".join(f"{name} = book.{name} + excluded.{name}" for name in _NAMES[2:])
 _ADD = f"""
     INSERT INTO key_usage AS book ({_COLUMNS}) VALUES ({", ".join("%s" for _ in _NAMES)})
@@ -68,6 +70,10 @@ class PostgresKeys:
 
     async def usage(self, since: str) -> tuple[KeyUsage, ...]:
         rows = await self._database.rows(_USAGE, (since,))
+        return tuple(map(_usage, rows))
+
+    async def usage_of(self, key_id: str, since: str) -> tuple[KeyUsage, ...]:
+        rows = await self._database.rows(_USAGE_OF, (data(key_id), since))
         return tuple(map(_usage, rows))
 
     async def add_usage(self, rows: Sequence[KeyUsage]) -> tuple[KeyUsage, ...]:

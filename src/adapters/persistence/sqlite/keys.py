@@ -81,6 +81,9 @@ class SqliteKeys:
             lambda connection: tuple(KeyUsage(*row) for row in connection.execute(query, (since,)))
         )
 
+    async def usage_of(self, key_id: str, since: str) -> tuple[KeyUsage, ...]:
+        return tuple(row for row in await self.usage(since) if row.key_id == key_id)
+
     async def add_usage(self, rows: Sequence[KeyUsage]) -> tuple[KeyUsage, ...]:
         values = [astuple(row) for row in rows]
 

@@ -16,7 +16,7 @@ from ....domain.models import ReasoningDelta, StopReason, TextDelta, Usage
 from ....domain.runs import Answered, ClientCalls, ToolFinished, ToolStarted
 from ....domain.tools import ToolSpec
 from ..runs import AgentEvent, AgentEvents, AgentRun, ApprovalsAsked, Resumption
-from ..threads import announced
+from ..threads import taken
 from .answers import counted, handing_out
 
 _REQUEST = "function_approval_request"
@@ -64,7 +64,7 @@ class AgentFramework:
             # Calls that were approved are not in the stream, and those of models that report no
             # usage too late.
             if started := reader.start(context.metadata["call_id"]):
-                await announced(*started)
+                await taken(*started)
             await call_next()
 
         stream = agent.run(

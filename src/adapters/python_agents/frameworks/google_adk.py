@@ -19,7 +19,7 @@ from ....domain.runs import Answered, ClientCalls, ToolFinished, ToolStarted, an
 from ....domain.tools import ToolSpec
 from ..recognition import type_names
 from ..runs import AgentEvent, AgentEvents, AgentRun, ApprovalsAsked, Resumption
-from ..threads import announced
+from ..threads import taken
 from .answers import counted, ending_with, handing_out, text_of
 from .google_contents import (
     CONFIRMATION,
@@ -391,7 +391,7 @@ def _plugin_class() -> Any:
                 return
             call = self.waiting.pop(tool_context.function_call_id, None)
             if call is not None:
-                await announced(ToolStarted(call.id, call.name, call.arguments))
+                await taken(ToolStarted(call.id, call.name, call.arguments))
 
         async def before_model_callback(self, *, callback_context: Any, llm_request: Any) -> None:
             # Agents that a tool calls have sessions of their own.

@@ -6,7 +6,15 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ....domain.ports import Clock, ConfigFile, NewId, NodeBus, PresenceBook, Workspaces
+from ....domain.ports import (
+    Clock,
+    ConfigFile,
+    NewId,
+    NodeBus,
+    NodeDirectory,
+    PresenceBook,
+    Workspaces,
+)
 from ....domain.services import Approvals, Devices, Gateway, Keys, SessionService, ToolService
 from .handshake import Facts
 
@@ -39,6 +47,7 @@ class Dependencies:
     bus: NodeBus
     presence: PresenceBook | None
     """Where the processes of this Gateway list their clients; None: there are no others."""
+    nodes: NodeDirectory
     session_service: SessionService
     approvals: Approvals
     devices: Devices

@@ -62,7 +62,7 @@ class ControlPlane:
         await self.hub.broadcast_health(self._health_report.health)
 
     async def look_at_other_nodes(self) -> None:
-        """Make up for lost messages of other processes. Due every LOOK_SECONDS."""
+        """Make up for lost messages of other processes. Due every NODES_SECONDS."""
         await self._other_nodes.look()
         if self._shared_presence is not None:
             await self._shared_presence.beat()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ....domain.errors import StoreFailed
 from .configuration import gateway_errors, load_config
 from .errors import CommandError
 
@@ -35,6 +36,22 @@ def url_of(settings: StoreSettings) -> str:
 def direct_url(settings: StoreSettings) -> str:
     """The address of the server itself, where `url_of` is that of a pooler."""
     return "" if settings.listen_url is None else settings.listen_url.reveal()
+
+
+async def listed_nodes(url: str) -> list[dict[str, Any]]:
+    """The nodes that use the database. Raises StoreFailed, also where its schema is not that of
+    this version."""
+    from ....adapters.persistence.postgres import Database, PostgresNodes, database_status
+    from ....adapters.transports.control.methods.machine import node_rows
+
+    if (await database_status(url)).pending:
+        raise StoreFailed("The schema of the database is not complete. Run `opensoul db migrate`.")
+    database = Database(url, connections=(1, 1))
+    await database.open()
+    try:
+        return node_rows(await PostgresNodes(database, "", lease=0.0).list())
+    finally:
+        await database.close()
 
 
 @contextmanager

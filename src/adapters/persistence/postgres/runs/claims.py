@@ -10,12 +10,13 @@ from .....domain.errors import StoreFailed
 from .....domain.ports import Worker
 from .....domain.runs import Aborted, Claim, RunSpec, Signal
 from ...common import text
+from ..availability import MOST_OUTAGE
 from ..columns import data
 from .bells import READY, channel_of, owner_channel
 from .endings import Endings
 from .held import HeldRun, Server
 from .process import Process, load_spec
-from .rows import STORED, StoredRun, stored_of_row
+from .rows import STORED, Row, StoredRun, stored_of_row
 from .signals import Signals
 
 logger = logging.getLogger(__name__)
@@ -133,9 +134,8 @@ class Claims:
 
     def _lose_expired(self) -> None:
         """This process was not able to renew these leases: others may have the Runs."""
-        now = self._process.steady()
         for run in tuple(self._held):
-            if now > run.deadline and not run.closing:
+            if not run.closing and self._held.is_expired(run):
                 if run.server is not None:
                     run.server.silent = True
                 self._held.lose(run)
@@ -144,7 +144,7 @@ class Claims:
         process, slots = self._process, self._process.slots
         server, free = process.choose(), slots.free()
         process.more = not any(free)
-        if server is None or process.more or process.refusing:
+        if server is None or process.more or process.refusing or self._held.any_overdue():
             return
         for depth, count in enumerate(free):
             slots.take(depth, count)
@@ -181,21 +181,28 @@ class Claims:
             elif since - run.renewed_at > self._process.lease * _FRESH:
                 asked.append((claim, run))
         if asked:
-            lost += await self._renew(asked, since)
+            lost += await self._renew(asked)
         if server is not None and server.silent:
             server.silent = False
             self.soon()
         return lost
 
-    async def _renew(self, asked: Sequence[tuple[Claim, HeldRun]], since: float) -> list[Claim]:
+    async def _renew(self, asked: Sequence[tuple[Claim, HeldRun]]) -> list[Claim]:
         values = (
             [data(claim.spec.id) for claim, _ in asked],
             [claim.owner for claim, _ in asked],
             [claim.attempt for claim, _ in asked],
             self._process.lease,
         )
-        async with self._process.flusher.writing:
-            rows = await self._database.rows(_RENEW, values)
+        since = 0.0
+
+        async def store() -> list[Row]:
+            nonlocal since
+            async with self._process.flusher.writing:
+                since = self._process.steady()
+                return await self._database.rows(_RENEW, values)
+
+        rows = await self._database.patiently(store, MOST_OUTAGE)
         renewed = {(text(row[0]), row[1]): row[2:] for row in rows}
         lost = []
         for claim, run in asked:

@@ -19,6 +19,7 @@ from .....domain.runs import (
     status_after,
 )
 from ...common import encode_events, text
+from ..availability import MOST_OUTAGE
 from ..columns import data
 from .bells import READY
 from .flusher import ring_events
@@ -29,8 +30,7 @@ from .rows import Row
 from .signals import Signals
 
 _RETRY_AFTER = 0.2
-_ENDING_FOR = 60.0
-"""Seconds for which the end of a Run is tried to be stored."""
+_OUTAGE_AT_END = 5.0
 _ROOM_FOR_END = 200
 """Events that a row has room for beside the last one."""
 
@@ -127,10 +127,21 @@ class Endings:
         self._process.bells.ring(READY, self._process.node)
         return True
 
+    def _gives_up(self, since: float) -> bool:
+        """A process that ends leaves a Run to the others sooner."""
+        most = _OUTAGE_AT_END if self._process.refusing else MOST_OUTAGE
+        return self._process.steady() > since + most
+
     async def _make_room(self, run: HeldRun) -> None:
         """Have most of what is new stored, so that the rest has room beside the last event."""
+        since = self._process.steady()
         while run.last - run.kept > _ROOM_FOR_END or run.next_batch().last < run.last:
-            await self._flusher.kept(run, run.last)
+            try:
+                await self._flusher.kept(run, run.last)
+            except StoreFailed:
+                if self._gives_up(since):
+                    raise
+                await asyncio.sleep(_RETRY_AFTER)
             if run.gone:
                 raise lease_lost(run.run_id)
 
@@ -142,14 +153,14 @@ class Endings:
     ) -> tuple[str, Any]:
         """Store what is left of the Run's events with the last one. Tried again while the database
         cannot be used. Raises LeaseLost, StoreFailed."""
-        give_up_at = self._process.steady() + _ENDING_FOR
+        since = self._process.steady()
         while True:
             batch = run.next_batch(event)
             body = encode_events(batch.events)
             try:
                 outcome, last, *answer = await store(run, batch, body)
             except StoreFailed:
-                if self._process.steady() > give_up_at or run.gone:
+                if self._gives_up(since) or run.gone:
                     self._held.lose(run)
                     raise
                 await asyncio.sleep(_RETRY_AFTER)

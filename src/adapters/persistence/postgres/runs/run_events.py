@@ -58,7 +58,9 @@ class PostgresRunEvents:
         self.clock = clock
         self.steady = steady
         self.bells = Bells(database, listen_url)
-        self.held = HeldRuns(clock=clock, bounds=bounds, steady=steady)
+        self.held = HeldRuns(
+            clock=clock, bounds=bounds, steady=steady, away_within=database.away_within
+        )
         self.flusher = Flusher(database, self.held, self.bells)
         self.watches = Watches(database, self.bells)
         self._pruner = Pruner(database, keep_seconds=keep_seconds, keep_bytes=keep_bytes)

@@ -8,16 +8,18 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from .....domain.concurrency import shielded
+from .....domain.ports import RunCounts
 from .....domain.runs import Claim, RunSpec
 from .....domain.sessions import SessionKey
 from .....domain.settings import LaneSettings
+from ..availability import MOST_OUTAGE
 from ..nodes import PostgresNodes
 from .accepting import Accepting
 from .changes import Changes
 from .claims import Claims
 from .endings import Endings
 from .process import Process, load_spec
-from .reads import unfinished_runs
+from .reads import count_runs, unfinished_runs
 from .run_events import PostgresRunEvents
 from .signals import Signals
 from .watchers import PostgresWatchers
@@ -88,13 +90,26 @@ class PostgresQueue:
         return self._process.lease
 
     @property
+    def outage(self) -> float:
+        """Seconds for which Runs go on while the database cannot be reached."""
+        return MOST_OUTAGE
+
+    @property
     def slots_used(self) -> int:
         return self._process.slots.used
 
+    async def counts(self) -> RunCounts:
+        return await count_runs(self._events.database)
+
     async def unfinished(
-        self, key: SessionKey | None = None, *, waiting: bool = True
+        self, key: SessionKey | None = None, *, waiting: bool = True, here: bool = False
     ) -> tuple[RunSpec, ...]:
         """Of commands those of this process: other processes have no specs of theirs."""
+        if here:
+            claims = [run.held_claim for run in self._process.held]
+            return tuple(
+                claim.spec for claim in claims if key is None or claim.spec.session_key == key
+            )
         stored = await unfinished_runs(
             self._events.database, None if key is None else str(key), waiting=waiting
         )

@@ -6,13 +6,10 @@ import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from ..columns import data
 from ..database import Connection, fetch_all
-
-if TYPE_CHECKING:
-    from .source import Source
 
 Row = tuple[Any, ...]
 
@@ -148,7 +145,17 @@ def _expression(column: Column, expression: str, digests: bool) -> str:
     return f"sha256({expression})" if digests and column.kind == "body" else expression
 
 
-Write = Callable[[Connection, "Source", "Kind", Sequence[Any]], Awaitable[None]]
+class Files(Protocol):
+    """The files of a Source."""
+
+    def select(self, file: str, query: str, values: Sequence[object] = ()) -> list[Row]: ...
+
+    def rows(self, kind: Kind, part: Part, keys: Sequence[Any]) -> Iterator[Row]: ...
+
+    def offset(self, file: str) -> float: ...
+
+
+Write = Callable[[Connection, Files, "Kind", Sequence[Any]], Awaitable[None]]
 """Copies units, by their keys in SQLite, inside a transaction."""
 
 
@@ -220,7 +227,7 @@ async def copy_rows(
 
 
 async def copy_units(
-    connection: Connection, source: Source, kind: Kind, keys: Sequence[Any]
+    connection: Connection, source: Files, kind: Kind, keys: Sequence[Any]
 ) -> None:
     """A Write for tables that are the same in both databases."""
     for part in kind.parts:

@@ -12,8 +12,7 @@ from ...common import Undecodable, decode_spec, text
 from ..columns import data
 from ..database import Connection, fetch_all
 from ..runs import DEEPEST
-from .parts import Column, Kind, Part, copy_rows
-from .source import Source
+from .parts import Column, Files, Kind, Part, copy_rows
 
 _SEQ_BITS = 28
 _FIRST = f"e.key & {(1 << _SEQ_BITS) - 1}"
@@ -92,14 +91,14 @@ _EVENT_COLUMNS = "run, first, last, body"
 _EVENT_TYPES = ("int8", "int4", "int4", "bytea")
 
 
-async def reserve_numbers(connection: Connection, source: Source) -> None:
+async def reserve_numbers(connection: Connection, source: Files) -> None:
     """Keep the numbers of the source's Runs from those that are accepted from now on."""
     ((newest,),) = source.select("runs", "SELECT coalesce(max(number), 0) FROM runs") or ((0,),)
     await connection.execute(_RESERVE, (newest,))
 
 
 async def _write_ended(
-    connection: Connection, source: Source, kind: Kind, keys: Sequence[Any]
+    connection: Connection, source: Files, kind: Kind, keys: Sequence[Any]
 ) -> None:
     more = _more(source, keys)
     sizes = _by_key(source.select("runs", _SIZES.format(marks=_marks(keys)), keys))
@@ -119,7 +118,7 @@ async def _write_ended(
 
 
 async def _write_unfinished(
-    connection: Connection, source: Source, kind: Kind, keys: Sequence[Any]
+    connection: Connection, source: Files, kind: Kind, keys: Sequence[Any]
 ) -> None:
     """A Run that waits for a signal waits on. Others are queued again: a node claims them as it
     does those of a dead one, and ends what cannot go on."""
@@ -172,7 +171,7 @@ async def _write_unfinished(
 
 async def _write_events(
     connection: Connection,
-    source: Source,
+    source: Files,
     kind: Kind,
     keys: Sequence[Any],
     more: Mapping[bytes, Sequence[Any]],
@@ -185,7 +184,7 @@ async def _write_events(
     await copy_rows(connection, "events", _EVENT_COLUMNS, _EVENT_TYPES, renumbered())
 
 
-def _going_on(source: Source) -> dict[bytes, tuple[tuple[RunSpec, bytes], int]]:
+def _going_on(source: Files) -> dict[bytes, tuple[tuple[RunSpec, bytes], int]]:
     """The specs of the Runs that can go on, and how many processes died with each. A sub-agent
     goes on for a Run that does."""
     found: dict[bytes, tuple[tuple[RunSpec, bytes], int]] = {}
@@ -214,7 +213,7 @@ async def _numbers(connection: Connection, wanted: Sequence[int]) -> dict[int, i
     return dict(zip(sorted(wanted), sorted(number for (number,) in new), strict=True))
 
 
-def _more(source: Source, keys: Sequence[Any]) -> dict[bytes, Sequence[Any]]:
+def _more(source: Files, keys: Sequence[Any]) -> dict[bytes, Sequence[Any]]:
     return _by_key(source.select("runs", _MORE.format(marks=_marks(keys)), keys))
 
 
@@ -226,7 +225,7 @@ def _marks(keys: Sequence[Any]) -> str:
     return ", ".join("?" * len(keys))
 
 
-def kinds(source: Source, keep_seconds: float) -> tuple[Kind, ...]:
+def kinds(source: Files, keep_seconds: float) -> tuple[Kind, ...]:
     """`keep_seconds`: for how long a Run is known after its end."""
     since = time.time() - keep_seconds - source.offset("runs")
     kept = f"ended_at IS NOT NULL AND coalesce(kept_from, 0) >= {since!r}"

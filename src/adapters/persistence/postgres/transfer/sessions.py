@@ -9,8 +9,7 @@ from typing import Any
 from ...common import text
 from ..columns import searchable
 from ..database import Connection
-from .parts import Column, Kind, Part, copy_rows, copy_units
-from .source import Source
+from .parts import Column, Files, Kind, Part, copy_rows, copy_units
 
 _OF_SESSION = """
     FROM {table} x JOIN transcripts t ON t.id = x.transcript JOIN sessions s ON s.id = t.session
@@ -104,7 +103,7 @@ _INSERT_TRANSCRIPT = """
 
 
 async def _write_sessions(
-    connection: Connection, source: Source, kind: Kind, keys: Sequence[Any]
+    connection: Connection, source: Files, kind: Kind, keys: Sequence[Any]
 ) -> None:
     marks = ", ".join("?" * len(keys))
     kept = {

@@ -2,15 +2,15 @@
 
 from .approvals import approval_row, broadcast_approvals
 from .hub import HEALTH_SECONDS, MAX_CONNECTIONS, TICK_SECONDS, Hub
-from .other_nodes import LOOK_SECONDS, OtherNodes
+from .other_nodes import NODES_SECONDS, OtherNodes
 from .payloads import RunPayloads, message_ids, message_of, sender_key, usage_of
 from .presence import Presence
 from .shared_presence import SharedPresence
 
 __all__ = [
     "HEALTH_SECONDS",
-    "LOOK_SECONDS",
     "MAX_CONNECTIONS",
+    "NODES_SECONDS",
     "TICK_SECONDS",
     "Hub",
     "OtherNodes",

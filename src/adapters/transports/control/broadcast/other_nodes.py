@@ -17,7 +17,7 @@ from .hub import Hub
 
 logger = logging.getLogger(__name__)
 
-LOOK_SECONDS: Final = 10.0
+NODES_SECONDS: Final = 10.0
 _BEGUN: Final = "runs_begun"
 _SESSIONS: Final = "session_changes"
 
@@ -27,7 +27,7 @@ class OtherNodes:
     others.
 
     Messages of the bus can be lost: the Hub looks for missed runs after a gap, and with each call
-    of `look`, which is due every LOOK_SECONDS.
+    of `look`, which is due every NODES_SECONDS.
     """
 
     def __init__(
