@@ -50,7 +50,7 @@ def listeners_were_told_the_end(world: World, last: dict[str, int]) -> None:
 def nothing_is_left(world: World) -> None:
     parts = world.parts
     lanes, hub = parts.lanes(), parts.control().hub
-    assert (lanes.working, lanes.waiting, len(parts.local_queue())) == (0, 0, 0)
+    assert (lanes.working, lanes.waiting, len(parts.work_queue())) == (0, 0, 0)
     assert lanes.sessions == parts.gateway().followed == 0
     assert len(hub) == len(world.witnesses)
     assert not any(connection.following | connection.followed for connection in hub.connections)
