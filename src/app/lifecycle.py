@@ -266,7 +266,7 @@ class Lifecycle:
         supervisor.run("configuration files", self._watch_files)
         supervisor.run("configuration changes", self._keep_up)
         supervisor.every("pruning", _PRUNE_EVERY, self._prune, at_once=True)
-        supervisor.every("expiry of pairing requests", EXPIRY_SECONDS, self._devices.expire)
+        supervisor.every("expiry of pairing requests", EXPIRY_SECONDS, self._expire_pairing)
         supervisor.every("expiry of approvals", _EXPIRE_EVERY, self._expire_approvals)
         supervisor.every("summaries of the log", _SUMMARISE_EVERY, self._summarise_log)
         supervisor.every("file descriptors", _DESCRIPTORS_EVERY, descriptors.watch)
@@ -282,6 +282,12 @@ class Lifecycle:
     async def _summarise_log(self) -> None:
         """Log how many lines were left out of it, also when no further one comes."""
         self._log_summary()
+
+    async def _expire_pairing(self) -> None:
+        try:
+            await self._devices.expire()
+        except StoreFailed as error:
+            logger.warning("pairing requests were not expired", extra={"reason": error.message})
 
     async def _expire_approvals(self) -> None:
         try:
