@@ -287,8 +287,7 @@ class Lifecycle:
         try:
             await self._devices.expire()
         except StoreFailed as error:
-            extra = {"reason": error.message}
-            logger.warning("requests for pairing were not expired", extra=extra)
+            logger.warning("pairing requests were not expired", extra={"reason": error.message})
 
     async def _expire_approvals(self) -> None:
         try:

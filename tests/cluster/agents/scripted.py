@@ -42,5 +42,5 @@ async def stamped(run: Any) -> AsyncIterator[str]:
     """The same without notes; each token is the time at which it was written."""
     _, tokens, pause = run.text.split()
     for _ in range(int(tokens)):
-        yield f"@{time.monotonic_ns()}@ "
+        yield f"tok @{time.monotonic_ns()}@ "
         await asyncio.sleep(float(pause))

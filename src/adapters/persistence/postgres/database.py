@@ -15,7 +15,7 @@ from ..common import FailureLog, Undecodable
 from .availability import Availability, DatabaseAway
 from .fence import active_fence
 from .migrations import migrate
-from .opening import check_schema, connection_string, first_connection, reason
+from .opening import check_pooler, check_schema, connection_string, first_connection, reason
 
 T = TypeVar("T")
 
@@ -219,6 +219,8 @@ class Database:
         try:
             # By itself: a pool would retry, and say only that no connection came in time.
             async with first_connection(self.url) as connection:
+                if self._prepare_after is not None:
+                    await check_pooler(self.url, connection)
                 await check_schema(connection)
                 await migrate(connection)
             await pool.open(wait=True, timeout=_START_PATIENCE)
