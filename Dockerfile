@@ -1,4 +1,4 @@
-# The Gateway with its stores in PostgreSQL, without a local model: `docker build -t opensoul .`
+# The Gateway with its stores in PostgreSQL, without a local model: `docker build -t opensoul:0.1.0 .`
 # The root file system may be read-only; the container writes to /var/lib/opensoul and /tmp alone.
 # Python agents and their packages go into an image of your own; docs/scaling.md shows one.
 ARG PYTHON=3.11

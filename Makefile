@@ -34,8 +34,8 @@ say = printf '\n== %s\n'
 report = $(say) 'Coverage by branch (coverage combine, coverage report)' && $(BIN)/coverage combine --quiet && $(BIN)/coverage report
 
 help: ## List what can be made.
-	@sed -n 's/^\([a-z-]*\):.*## /\1:/p' Makefile | while IFS=: read -r name text; do \
-	    printf 'make %-15s %s\n' "$$name" "$$text"; \
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1:/p' Makefile | while IFS=: read -r name text; do \
+	    printf 'make %-16s %s\n' "$$name" "$$text"; \
 	done
 
 # One who has the developers' tools keeps them.

@@ -10,6 +10,7 @@ from ..domain.ports import (
     CallBook,
     ConfigurationBook,
     DeviceBook,
+    HeartbeatBook,
     KeyBook,
     KeyCounters,
     Limits,
@@ -74,3 +75,4 @@ class SharedStores:
     presence: PresenceBook
     meter: Meter
     configurations: ConfigurationBook
+    heartbeats: HeartbeatBook

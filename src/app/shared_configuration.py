@@ -104,17 +104,20 @@ def shared_document(locations: Locations, inputs: Inputs) -> CopiedDocument | No
     return CopiedDocument(locations.config_path, url.reveal())
 
 
-def bring_up_to_date(document: CopiedDocument, locations: Locations, inputs: Inputs) -> None:
-    """Copy the newest document before a start. The first node stores the rest of its own file,
-    which raises ConfigRefused where it is not valid. Where the database cannot be reached, the copy
-    of an earlier start is used; raises ConfigUnwritable where there is none."""
+def store_first(document: CopiedDocument, locations: Locations, inputs: Inputs) -> None:
+    """Store the other keys of the node's own file, where there are any, and no node has stored a
+    configuration yet. Raises ConfigRefused where they are not valid, ConfigUnwritable."""
+    if not document.file.exists() and (text := node_independent_text(of_node(locations), inputs)):
+        editor = ConfigEditor(inputs, locations, on_machine=True, shared=document)
+        with suppress(ConfigConflict):  # Another node was first.
+            editor.replace(text, None)
+
+
+def bring_up_to_date(document: CopiedDocument) -> None:
+    """Copy the newest document. Where the database cannot be reached, an earlier copy is used;
+    raises ConfigUnwritable where there is none."""
     try:
         document.pull()
-        if not document.file.exists():
-            text = node_independent_text(of_node(locations), inputs)
-            editor = ConfigEditor(inputs, locations, on_machine=True, shared=document)
-            with suppress(ConfigConflict):  # Another node was first.
-                editor.replace(text, None)
     except ConfigUnwritable as error:
         if not document.file.exists():
             raise

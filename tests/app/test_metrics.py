@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from dependency_injector import providers
+
 from opensoul.adapters.transports.metrics import exposition
+from opensoul.domain.errors import StoreFailed
 from opensoul.domain.ports import Metric, MetricKind
 from tests.app.serving import SECRET, Served, config, serving
 
@@ -58,6 +61,23 @@ async def test_metrics_are_for_readers(tmp_path: Path) -> None:
         restricted = {"Authorization": f"Bearer {keys[0]['key']}"}
         async with served.client.get("/metrics", headers=restricted) as refused:
             assert refused.status == 403
+
+
+class Away:
+    """A Meter of a store that cannot be read."""
+
+    async def metrics(self) -> Sequence[Metric]:
+        raise StoreFailed("away")
+
+
+async def test_what_cannot_be_measured_is_left_out(tmp_path: Path) -> None:
+    class Steady:
+        async def metrics(self) -> Sequence[Metric]:
+            return (Metric("steady", "Here.", 2),)
+
+    meters = providers.Object([Away(), Steady()])
+    async with serving(tmp_path, config(agents=ECHO), meters=meters) as served:
+        assert await scraped(served) == {"store_up": 0, "steady": 2}
 
 
 def test_a_help_of_several_lines_is_one_line() -> None:

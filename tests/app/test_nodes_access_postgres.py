@@ -115,24 +115,28 @@ async def test_a_device_pairs_at_one_node_and_connects_at_the_other(nodes: list[
         assert (await peer.call("agents.list"))["agents"]
 
 
+@pytest.mark.parametrize("parts", [never, without_messages])
 @pytest.mark.parametrize("method", ["device.token.revoke", "device.pair.remove"])
 async def test_a_device_revoked_at_one_node_is_disconnected_and_refused_at_the_other(
-    nodes: list[Served], method: str
+    emptied_postgres: str, tmp_path: Path, provider: FakeProvider, method: str, parts: Any
 ) -> None:
-    one, other = nodes
     device = Device()
-    async with connected_device(one.client, device, SECRET, scopes=READ) as peer:
-        token = peer.hello["auth"]["deviceToken"]
     params = {"deviceId": device.id}
     if method == "device.token.revoke":
         params["role"] = "operator"
-    async with connected_device(other.client, device, token, scopes=READ) as peer:
-        await administer(one, method, **params)
-        assert (await peer.closed())[0] == 4001
-    async with knocking(other.client) as peer:
-        nonce = await challenged(peer)
-        with pytest.raises(Refused):
-            await peer.call("connect", signed(device, nonce, token, scopes=READ))
+    async with serving_nodes(tmp_path, emptied_postgres, content(provider), parts=parts) as (
+        one,
+        other,
+    ):
+        async with connected_device(one.client, device, SECRET, scopes=READ) as peer:
+            token = peer.hello["auth"]["deviceToken"]
+        async with connected_device(other.client, device, token, scopes=READ) as peer:
+            await administer(one, method, **params)
+            assert (await peer.closed())[0] == 4001
+        async with knocking(other.client) as peer:
+            nonce = await challenged(peer)
+            with pytest.raises(Refused):
+                await peer.call("connect", signed(device, nonce, token, scopes=READ))
 
 
 async def test_a_request_for_pairing_at_one_node_is_seen_and_decided_at_the_other(

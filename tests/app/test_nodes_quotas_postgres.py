@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pytest
 import pytest_asyncio
 
 from tests.app.grants import first_text, rest
@@ -42,21 +43,28 @@ async def test_four_nodes_admit_the_requests_of_a_minute_together(nodes: list[Se
     assert (await asked(nodes[0], SECRET)).status == 200
 
 
+@pytest.mark.parametrize("roles", [("all", "all"), ("gateway", "gateway", "worker")])
 async def test_runs_at_once_are_those_of_all_nodes(
-    nodes: list[Served], provider: FakeProvider
+    emptied_postgres: str, tmp_path: Path, provider: FakeProvider, roles: tuple[str, ...]
 ) -> None:
-    key = await created(nodes[0], "single", runsAtOnce=1)
     gate = asyncio.Event()
     provider.will(answer("Hel", "lo!", gate=gate))
-    async with ask(nodes[0], key, stream=True) as running:
-        await first_text(running)
-        refused = await asked(nodes[1], key)
-        assert refused.status == 429
-        assert refused.headers["x-ratelimit-remaining-runs"] == "0"
-        gate.set()
-        assert "[DONE]" in await rest(running)
-    for node in nodes:  # Each is released before its answer is complete.
-        assert (await asked(node, key)).status == 200
+    async with serving_nodes(tmp_path, emptied_postgres, content(provider), roles, never) as (
+        one,
+        other,
+        *_,
+    ):
+        key = await created(one, "single", runsAtOnce=1)
+        async with ask(one, key, stream=True) as running:
+            await first_text(running)
+            assert running.headers["x-ratelimit-remaining-runs"] == "0"
+            refused = await asked(other, key)
+            assert refused.status == 429
+            assert refused.headers["x-ratelimit-remaining-runs"] == "0"
+            gate.set()
+            assert "[DONE]" in await rest(running)
+        for node in (one, other, one):  # Each is released before its answer is complete.
+            assert (await asked(node, key)).status == 200
 
 
 async def test_a_run_that_is_left_makes_room_at_the_other_node(

@@ -16,7 +16,7 @@ from dependency_injector import providers
 from opensoul.adapters.persistence.postgres import PostgresNodes
 from opensoul.domain.access import ALL_SCOPES, Principal
 from opensoul.domain.runs import OnLeave, RunQuery, RunRecord, RunStatus
-from tests.fakes.behaviours import hang_after
+from tests.fakes.behaviours import answer, hang_after
 from tests.fakes.provider import FakeProvider
 
 from .nodes import node, nodes
@@ -156,6 +156,32 @@ async def test_a_run_goes_on_behind_a_last_follower_that_only_looks_on(
 
         assert kept == [(None, "held")]
         assert (await ending(b, run.id)).status is RunStatus.ABORTED
+
+
+@pytest.mark.parametrize("sees_the_end", [True, False])
+async def test_nothing_is_kept_of_the_followers_of_a_run_that_has_ended(
+    tmp_path: Path, postgres_url: str, sees_the_end: bool
+) -> None:
+    gate = asyncio.Event()
+    async with (
+        FakeProvider(answer("Hel", "lo!", gate=gate)) as provider,
+        nodes(tmp_path, postgres_url, provider.base_url, a="all", b="all") as (a, b),
+    ):
+        client = Client(a)
+        run = await client.begun(a)
+        async with b.container.gateway().follow(OPERATOR, run) as events:
+            await anext(events)
+            assert await database(b).rows("SELECT count(*) FROM watchers") == [(1,)]
+            gate.set()
+            await ending(a, run.id)
+            if sees_the_end:
+                async for _ in events:
+                    pass
+        await look(b)
+        left = await database(b).rows("SELECT count(*) FROM watchers")
+        await client.leave()
+
+        assert left == [(0,)]
 
 
 async def test_following_where_the_run_was_accepted_stores_nothing(

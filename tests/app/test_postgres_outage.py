@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from opensoul.adapters.persistence.postgres import Database
@@ -42,6 +43,11 @@ async def until_ready(served: Served) -> None:
     async with asyncio.timeout(PATIENCE):
         while await ready(served) != 200:  # noqa: ASYNC110 - no event tells
             await asyncio.sleep(0.05)
+
+
+async def statuses(served: Served) -> list[str]:
+    page = await served.container.gateway().runs(OPERATOR, RunQuery())
+    return [run.status for run in page.runs]
 
 
 async def test_requests_are_refused_while_the_database_is_away_and_accepted_afterwards(
@@ -104,6 +110,25 @@ async def test_what_cannot_be_read_is_no_outage(tmp_path: Path, postgres_url: st
         await database.rows("SELECT 1/0")
     assert not database.away_within(60)
     await database.close()
+
+
+async def test_a_request_is_refused_where_the_database_is_reached_but_does_not_answer(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    async with (
+        FakeProvider() as provider,
+        node(tmp_path, postgres_url, provider.base_url) as served,
+    ):
+        with psycopg.connect(postgres_url) as blocking:
+            blocking.execute("LOCK TABLE lanes")
+            async with served.ask() as response:
+                refused = (response.status, response.headers.get("Retry-After"))
+        async with asyncio.timeout(PATIENCE):
+            while await statuses(served) != ["aborted"]:  # noqa: ASYNC110 - no event tells
+                await asyncio.sleep(0.02)
+
+        assert refused == (503, "5")
+        assert await served.text() == "Hello there"
 
 
 async def test_a_process_ends_while_the_database_is_away(tmp_path: Path, cluster: Cluster) -> None:

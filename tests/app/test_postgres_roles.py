@@ -15,6 +15,9 @@ from opensoul.domain.messages import Role, text_message
 from opensoul.domain.runs import Aborted, Finished, OnLeave, RunStatus
 from opensoul.domain.tools import Decision
 from tests.app.delegating import OPERATOR, Office, call, content, office, spawn
+from tests.app.nodes import node
+from tests.fakes.behaviours import answer
+from tests.fakes.provider import FakeProvider
 
 PATIENCE = 30.0
 """Seconds; after that it hangs."""
@@ -179,6 +182,29 @@ async def test_a_worker_that_ends_hands_its_runs_to_another_one(cluster: Cluster
             assert isinstance(end, Finished)
             assert held_by == node_id(first)
             assert (await front.gateway.run(OPERATOR, run_id)).attempt == 2
+
+
+async def test_a_gateway_that_ends_waits_for_its_clients(tmp_path: Path, postgres_url: str) -> None:
+    """The runs are executed by a worker, which goes on."""
+    gate = asyncio.Event()
+    async with (
+        FakeProvider(answer("Hel", "lo!", gate=gate)) as provider,
+        node(tmp_path, postgres_url, provider.base_url, name="back", role="worker"),
+        node(tmp_path, postgres_url, provider.base_url, name="front", role="gateway") as front,
+        front.ask(stream=True) as response,
+    ):
+        await response.content.readuntil(b"Hel")
+        drain = asyncio.create_task(front.container.gateway().drain(PATIENCE))
+        async with front.ask() as refused:
+            status = refused.status
+        ended, _ = await asyncio.wait({drain}, timeout=0.1)  # Without a wait it would end at once.
+        gate.set()
+        rest = await asyncio.wait_for(response.read(), PATIENCE)
+        await drain
+
+        assert (status, ended) == (503, set())
+        assert b"lo!" in rest
+        assert b"[DONE]" in rest
 
 
 async def test_a_rolling_restart_loses_no_answer(cluster: Cluster) -> None:

@@ -17,6 +17,7 @@ from opensoul.adapters.config import ConfigInvalid, Overrides
 from opensoul.app.container import Container
 from opensoul.app.shared_configuration import CopiedDocument
 from opensoul.app.supervisor import Supervisor
+from opensoul.domain.models import Secret
 from opensoul.domain.ports.configuration import ConfigRefused
 from tests.app.nodes import LEASE, node
 from tests.app.serving import SECRET, Served, config, serving
@@ -257,6 +258,23 @@ async def test_the_keys_of_a_node_are_not_in_the_database_and_others_have_a_note
             one["message"] for one in shown["warnings"] if "have no effect" in one["message"]
         ]
         assert note.startswith("gateway, agents, models in ")
+
+
+async def test_a_node_without_other_keys_stores_nothing_and_gets_what_the_next_one_stores(
+    emptied_postgres: str, tmp_path: Path
+) -> None:
+    (tmp_path / "first").mkdir()
+    (tmp_path / "second").mkdir()
+    bare = own_part(emptied_postgres, "first") | {"gateway": {"port": 18_999}}
+    whole = shared_part(agents=TWO_AGENTS) | own_part(emptied_postgres, "second")
+    parts = part_env(tmp_path / "first"), part_env(tmp_path / "second")
+    async with serving(tmp_path / "first", bare, **parts[0]) as first:
+        assert first.container.source().loaded.exists is False
+        async with serving(tmp_path / "second", whole, **parts[1]):
+            await look(first)
+            found = first.container.settings()()
+    assert [agent.id for agent in found.agents] == ["main", "other"]
+    assert found.auth.secret == Secret(SECRET)
 
 
 async def test_a_copy_is_used_while_the_database_is_away(

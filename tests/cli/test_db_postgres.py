@@ -19,10 +19,12 @@ import pytest
 from opensoul.adapters.persistence.postgres import database_status
 from opensoul.adapters.system.files import StateLock
 from opensoul.app.cli.diagnosis.database import of_server
+from opensoul.app.container import Container
+from opensoul.domain.errors import StoreFailed
 from tests.persistence.odd_state import fill
 from tests.persistence.pooler import pooled
 
-from .command import Home
+from .command import Home, process
 from .test_doctor import SECTIONS
 
 
@@ -81,10 +83,41 @@ def test_where_the_driver_is_not_installed_the_extra_is_named(
         if "persistence.postgres" in name or name == "opensoul.app.factories.postgres":
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, module, None)
-    for command in (("db", "status"), ("agent", "--local", "-m", "hello")):
-        refused = home.opensoul(*command)
+    refused = home.opensoul("db", "status")
+    assert refused.code == 1
+    assert "pip install 'opensoul[postgres]'" in refused.err
+    assert "database_driver_missing" in findings(home)
+    with pytest.raises(StoreFailed, match=r"pip install 'opensoul\[postgres\]'"):
+        Container().shared()  # At the start of a Gateway.
+
+
+def test_a_gateway_that_cannot_use_its_database_says_why_and_ends(
+    with_database: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENSOUL_DATABASE_URL", "postgresql://me:s3cret@127.0.0.1:1/x")
+    with_database.configure("{ gateway: { auth: { token: 'x1' } } }")
+    ended = process("gateway", "run", "--port", "0")
+    assert ended.code == 1
+    assert "Start the server, or correct host and port" in ended.err
+    assert "Traceback" not in ended.err
+    assert "s3cret" not in ended.err + ended.out
+
+
+def test_a_local_turn_is_refused_where_nodes_execute_runs(with_database: Home) -> None:
+    refused = with_database.opensoul("agent", "--local", "-m", "hello")
+    assert refused.code == 1
+    assert "would make this process one of its nodes" in refused.err
+
+
+def test_on_the_machine_of_a_worker_the_address_of_another_node_is_needed(
+    with_database: Home,
+) -> None:
+    with_database.configure("{ node: { role: 'worker' }, gateway: { auth: { token: 'x1' } } }")
+    for command in ("status", "sessions", "runs", "health"):
+        refused = with_database.opensoul(command, "--json")
         assert refused.code == 1
-        assert "pip install 'opensoul[postgres]'" in refused.err
+        assert refused.json_error["code"] == "worker"
+        assert "--url" in refused.json_error["message"]
 
 
 @pytest.fixture(scope="module")

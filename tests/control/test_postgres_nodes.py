@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
 import pytest_asyncio
+from dependency_injector.providers import Provider
 
+from opensoul.client import Backoff, Client, Options
 from tests.app.nodes import LEASE, node
 from tests.app.serving import SECRET, Served
-from tests.control.client import Peer, connected
+from tests.approvals.office import ARGUMENTS, Courier, calls, installed
+from tests.control.client import PATIENCE, Peer, Refused, connected
 from tests.fakes.behaviours import answer, hang_after
 from tests.fakes.provider import FakeProvider
 
 MAIN = "agent:main:main"
+QUICK = Backoff(first=0.05, longest=0.2, give_up_after=60)
 NODES = pytest.mark.parametrize(
     "roles", [("all", "all"), ("gateway", "gateway", "worker")], ids="-".join
 )
@@ -42,11 +47,20 @@ async def two(
     provider: FakeProvider,
     roles: tuple[str, ...] = ("all", "all"),
     lease: int = LEASE,
+    parts: Mapping[str, Provider[Any]] | None = None,
+    **sections: Any,
 ) -> AsyncIterator[Two]:
     async with AsyncExitStack() as stack:
         nodes = [
             await stack.enter_async_context(
-                node(home, url, provider.base_url, name=f"node{number}", role=role, lease=lease)
+                node(
+                    *(home, url, provider.base_url),
+                    name=f"node{number}",
+                    role=role,
+                    lease=lease,
+                    parts=parts,
+                    **sections,
+                )
             )
             for number, role in enumerate(roles)
         ]
@@ -54,6 +68,43 @@ async def two(
             await stack.enter_async_context(connected(one.client, SECRET)) for one in nodes[:2]
         ]
         yield Two(nodes, first, second)
+
+
+class Balancer:
+    """Passes connections on to the port `target`."""
+
+    def __init__(self) -> None:
+        self.target: int | None = None
+        self._writers: list[asyncio.StreamWriter] = []
+
+    async def __aenter__(self) -> Balancer:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        self.cut()
+        await self._server.wait_closed()
+
+    def cut(self) -> None:
+        """End all connections."""
+        for writer in self._writers:
+            writer.transport.abort()
+        self._writers.clear()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        other_reader, other_writer = await asyncio.open_connection("127.0.0.1", self.target)
+        self._writers += writer, other_writer
+        await asyncio.gather(_pass_on(reader, other_writer), _pass_on(other_reader, writer))
+
+
+async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(ConnectionError):
+        while data := await reader.read(65_536):
+            writer.write(data)
+            await writer.drain()
+    writer.close()
 
 
 @pytest_asyncio.fixture
@@ -303,3 +354,145 @@ async def test_nodes_are_shown_with_their_configurations(
         while rows[0]["sameConfiguration"]:  # The node shows itself a few times a second.
             rows = (await nodes.second.call(method))["nodes"]
         assert [row["sameConfiguration"] for row in rows] == [False, True]
+
+
+async def test_a_client_of_another_node_decides_what_a_run_waits_for(
+    emptied_postgres: str, tmp_path: Path, provider: FakeProvider
+) -> None:
+    courier = Courier()
+    parts = {"find_plugins": installed(courier=courier)}
+    tools = {"allow": ["send"]}
+    async with two(tmp_path, emptied_postgres, provider, parts=parts, tools=tools) as nodes:
+        await nodes.second.call("sessions.subscribe", {})
+        provider.will(calls(), answer("It is sent."))
+        await send(nodes.first)
+        requested = (await nodes.second.event("exec.approval.requested"))["payload"]
+
+        await nodes.second.call(
+            "exec.approval.resolve", {"id": requested["id"], "decision": "allow-once"}
+        )
+
+        resolved = (await nodes.first.event("exec.approval.resolved"))["payload"]
+        assert (resolved["id"], resolved["decision"]) == (requested["id"], "allow-once")
+        for peer in (nodes.first, nodes.second):
+            final = (await peer.event("chat", runId="K", state="final"))["payload"]
+            assert "It is sent." in final["message"]["content"][0]["text"]
+        assert courier.sent == [ARGUMENTS]
+
+
+async def test_runs_whose_announcement_was_lost_are_found_and_sent_once(
+    emptied_postgres: str,
+    tmp_path: Path,
+    provider: FakeProvider,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with two(tmp_path, emptied_postgres, provider) as nodes:
+        await nodes.second.call("sessions.messages.subscribe", {"key": "main"})
+        control = nodes.nodes[1].container.control()
+        await control.look_at_other_nodes()
+        with monkeypatch.context() as lost:
+            lost.setattr(nodes.nodes[0].container.bus(), "publish", lambda *_: None)
+            await send(nodes.first)
+            await nodes.first.event("chat", runId="K", state="final")
+
+        for _ in range(3):
+            await control.look_at_other_nodes()
+
+        await send(nodes.first, "L")
+        assert await numbers_until_end(nodes.second, "K") == [1, 2, 3, 4]
+        assert await numbers_until_end(nodes.second, "L") == [1, 2, 3, 4]
+
+
+async def test_only_the_clients_of_a_node_that_stops_are_informed(
+    emptied_postgres: str, tmp_path: Path, provider: FakeProvider
+) -> None:
+    async with two(tmp_path, emptied_postgres, provider) as nodes:
+        nodes.nodes[0].container.control().begin_shutdown()
+        await nodes.first.event("shutdown")
+        await nodes.first.call("sessions.patch", {"key": "talk", "label": "later"})
+        events: list[str] = []
+        while not events or events[-1] != "sessions.changed":
+            frame = await nodes.second.until(
+                lambda: nodes.second.events.popleft() if nodes.second.events else None
+            )
+            events.append(frame["event"])
+        assert "shutdown" not in events
+
+
+async def test_the_client_library_follows_a_run_over_the_change_to_another_node(
+    emptied_postgres: str, tmp_path: Path, provider: FakeProvider
+) -> None:
+    gate = asyncio.Event()
+    provider.will(answer("Hel", "lo!", gate=gate))
+    async with (
+        two(tmp_path, emptied_postgres, provider, ("gateway", "gateway", "worker")) as nodes,
+        Balancer() as balancer,
+    ):
+        balancer.target = urlsplit(nodes.nodes[0].url).port
+        options = Options(
+            url=f"ws://127.0.0.1:{balancer.port}", token=SECRET, mode="ui", backoff=QUICK
+        )
+        async with Client(options) as client:
+            run = await client.run_agent("hi")
+            events = run.events()
+            seen = [await anext(events), await anext(events)]
+            balancer.target = urlsplit(nodes.nodes[1].url).port
+            balancer.cut()
+            gate.set()
+            seen += [event async for event in events]
+            result = await run.result(PATIENCE)
+        assert [event.seq for event in seen] == [1, 2, 3, 4]
+        assert (result.status, result.text) == ("ok", "Hello!")
+
+
+async def test_heartbeats_are_those_of_all_nodes(
+    emptied_postgres: str, tmp_path: Path, provider: FakeProvider
+) -> None:
+    async with two(tmp_path, emptied_postgres, provider) as nodes:
+        first, second = nodes.first, nodes.second
+        assert await second.call("last-heartbeat") is None
+        for peer, text in ((first, "one"), (second, "two")):
+            await peer.call("wake", {"mode": "next-heartbeat", "text": text})
+
+        woken = await second.call("wake", {"text": "look"})
+
+        for peer in (first, second):
+            event = (await peer.event("heartbeat"))["payload"]
+            assert (event["runId"], event["status"]) == (woken["runId"], "sent")
+            assert await peer.call("last-heartbeat") == event
+        history = await first.call("chat.history", {"sessionKey": "main"})
+        asked = history["messages"][0]["content"][0]["text"]
+        assert asked == "System: one\nSystem: two\nSystem: look"
+
+        await first.call("set-heartbeats", {"enabled": False})
+        with pytest.raises(Refused, match="switched off"):
+            await second.call("wake", {"text": "look"})
+        await second.call("set-heartbeats", {"enabled": True})
+        await first.call("wake", {"text": "look again"})
+
+
+async def test_a_client_of_one_agent_gets_nothing_more_of_a_session_that_another_node_deleted(
+    emptied_postgres: str,
+    tmp_path: Path,
+    provider: FakeProvider,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with two(tmp_path, emptied_postgres, provider) as nodes:
+        created = await nodes.first.call("keys.create", {"name": "app", "agents": ["main"]})
+        async with connected(
+            nodes.nodes[1].client, created["key"], scopes=["operator.read", "operator.write"]
+        ) as app:
+            await send(app, "K", session="talk")
+            own = (await app.event("chat", runId="K", state="final"))["payload"]["sessionKey"]
+            with monkeypatch.context() as lost:
+                lost.setattr(nodes.nodes[0].container.bus(), "publish", lambda *_: None)
+                await nodes.first.call("sessions.delete", {"key": own})
+            await nodes.nodes[1].container.control().look_at_other_nodes()
+            app.events.clear()
+
+            await nodes.second.call("sessions.messages.subscribe", {"key": own})
+            await send(nodes.first, "L", session=own)
+            await nodes.second.event("chat", runId="L", state="final")
+
+            await app.call("agents.list")
+            assert not app.events

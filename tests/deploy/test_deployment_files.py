@@ -11,9 +11,11 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import yaml
 
 from .deployments import (
     CHECKS,
@@ -37,6 +39,7 @@ from .deployments import (
     unit,
 )
 
+IMAGE = f"opensoul:{version('opensoul')}"
 VARIABLES = {"POSTGRES_PASSWORD": "secret of the database", "OPENSOUL_GATEWAY_TOKEN": "secret"}
 NODES: Mapping[str, Node] = {
     "gateway": kubernetes_node("Deployment", "opensoul-gateway"),
@@ -177,7 +180,28 @@ def test_kustomize_takes_the_files_that_are_there() -> None:
     there = {path.name for path in KUBERNETES.iterdir()}
     assert set(kustomization["resources"]) == there - apart
     (image,) = kustomization["images"]
-    assert {each["spec"]["containers"][0]["image"] for each in pods()} == {image["name"]}
+    assert f"{image['name']}:{image['newTag']}" == IMAGE
+
+
+def test_every_deployment_has_the_image_of_this_version() -> None:
+    images = {each["spec"]["containers"][0]["image"] for each in pods()}
+    assert images == {compose(VARIABLES)["services"]["opensoul"]["image"]} == {IMAGE}
+
+
+def test_kubectl_puts_the_files_together() -> None:
+    if (kubectl := shutil.which("kubectl")) is None:
+        pytest.skip("there is no kubectl")
+    shown = subprocess.run([kubectl, "kustomize", str(KUBERNETES)], capture_output=True)
+    assert shown.returncode == 0, shown.stderr
+    kinds = [each["kind"] for each in yaml.safe_load_all(shown.stdout)]
+    assert sorted(set(kinds)) == [
+        "ConfigMap",
+        "Deployment",
+        "HorizontalPodAutoscaler",
+        "PodDisruptionBudget",
+        "Service",
+    ]
+    assert kinds.count("Deployment") == 2
 
 
 SCHEMAS = pytest.mark.skipif(
@@ -186,17 +210,15 @@ SCHEMAS = pytest.mark.skipif(
 
 
 @SCHEMAS
-@pytest.mark.parametrize(
-    "path",
-    [path for path in sorted(KUBERNETES.glob("*.yaml")) if path.stem != "kustomization"],
-    ids=lambda path: path.stem,
-)
-def test_objects_fit_the_schemas_of_kubernetes(path: Path) -> None:
+def test_objects_fit_the_schemas_of_kubernetes() -> None:
+    paths = [path for path in KUBERNETES.glob("*.yaml") if path.stem != "kustomization"]
     checked = subprocess.run(
-        [CHECKS / "kubernetes-validate", "--strict", path], capture_output=True, text=True
+        [CHECKS / "kubernetes-validate", "--strict", *paths], capture_output=True, text=True
     )
-    assert checked.returncode == 0, checked.stdout + checked.stderr
-    assert "passed for resource" in checked.stdout + checked.stderr
+    shown = checked.stdout + checked.stderr
+    assert checked.returncode == 0, shown
+    objects = [each for each in manifests() if each["kind"] != "Kustomization"]
+    assert shown.count("passed for resource") == len(objects)
 
 
 # Compose

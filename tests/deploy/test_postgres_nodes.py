@@ -185,6 +185,21 @@ async def test_the_nodes_of_a_deployment_answer_and_stop_in_time(
             assert await asyncio.to_thread(process.wait, node.grace) == 0
 
 
+async def test_gateways_serve_the_metric_that_workers_are_scaled_by(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    (metric,) = manifest("HorizontalPodAutoscaler", "opensoul-worker")["spec"]["metrics"]
+    name = metric["external"]["metric"]["name"]
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    node = kubernetes_node("Deployment", "opensoul-gateway")
+    async with (
+        started([node], tmp_path, postgres_url) as ((_, process),),
+        aiohttp.ClientSession(headers=headers) as client,
+        client.get(f"{process.url}/metrics") as answer,
+    ):
+        assert f"\n{name} 0\n" in await answer.text()
+
+
 def test_the_job_migrates_the_schema(postgres_url: str, tmp_path: Path) -> None:
     job = here(kubernetes_node("Job", "opensoul-migrate"), tmp_path, postgres_url, Place())
     output_of(job)

@@ -260,6 +260,25 @@ async def test_a_row_that_cannot_be_read_is_named_and_the_rest_is_copied(
     assert (str(KEYS[2]).encode(),) not in there
 
 
+async def test_a_session_with_a_run_that_is_in_another_one_is_named_and_the_rest_is_copied(
+    directory: Path, database: Database
+) -> None:
+    """Clients may choose the ids of runs."""
+    store = PostgresStore(database)
+    await store.open()
+    await store.append(make_turn("c3", key=SessionKey("main", "elsewhere")))
+    await store.close()
+    async with importing(directory, database) as one:
+        compared = await one.compare()
+        await one.copy(compared, lambda *_: None)
+        after = {kind.kind.name: kind for kind in await one.compare()}
+    sessions = compared[0]
+    assert list(sessions.unreadable) == [str(KEYS[2])]
+    assert "turns_run_id_key" in sessions.unreadable[str(KEYS[2])]
+    assert after["sessions"].missing == [str(KEYS[2])]
+    assert [kind.kind.name for kind in after.values() if kind.missing] == ["sessions"]
+
+
 async def test_a_second_directory_gets_numbers_of_its_own(
     directory: Path, database: Database, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

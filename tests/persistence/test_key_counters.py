@@ -11,6 +11,7 @@ import pytest
 
 from opensoul.adapters.persistence.memory import MemoryKeyCounters
 from opensoul.adapters.persistence.postgres import Database, PostgresKeyCounters
+from opensoul.domain.errors import StoreFailed
 from opensoul.domain.ports import KeyCounters, RunAdmission
 
 from .postgres_stores import opened_database
@@ -175,3 +176,23 @@ async def test_a_key_without_limits_costs_no_query_in_postgres() -> None:
     closed.release("key_1", "a")
     closed.stopped("key_1", "a")
     await closed.flush()
+
+
+@pytest.mark.parametrize("per_minute", [60, 1_200])
+async def test_without_the_database_requests_do_not_wait_for_one_another_in_postgres(
+    per_minute: int,
+) -> None:
+    counters = PostgresKeyCounters(Database("postgresql://nobody@127.0.0.1:1/nothing"))
+    takes = (counters.take("key_1", per_minute) for _ in range(5))
+    failures = await asyncio.gather(*takes, return_exceptions=True)
+    assert [type(failure) for failure in failures] == [StoreFailed] * 5
+
+
+async def test_a_hundred_requests_at_the_same_time_leave_no_more_than_a_batch_in_postgres(
+    databases: list[Database], clock: HandClock
+) -> None:
+    one, other = (
+        PostgresKeyCounters(database, steady=clock, clock=clock) for database in databases[:2]
+    )
+    assert not any(await asyncio.gather(*(one.take("key_1", 4_000) for _ in range(100))))
+    assert await admitted([other], 4_000) >= 4_000 - 100 - 9

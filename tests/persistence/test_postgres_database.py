@@ -41,7 +41,10 @@ async def test_an_empty_database_gets_the_schema(postgres_url: str) -> None:
 
 
 async def test_processes_that_start_together_migrate_once(postgres_url: str) -> None:
-    pools = [Database(postgres_url, connections=(1, 1)) for _ in range(4)]
+    behind_pooler = bool(server_of(postgres_url))
+    pools = [
+        Database(postgres_url, connections=(1, 1), behind_pooler=behind_pooler) for _ in range(4)
+    ]
     await asyncio.gather(*(pool.open() for pool in pools))
     applied = await pools[0].rows("SELECT number FROM schema_migrations ORDER BY number")
     for pool in pools:
@@ -131,7 +134,12 @@ async def test_calls_fail_while_the_server_is_away_and_succeed_after_it_is_back(
 async def test_a_call_waits_no_longer_than_its_patience_for_a_connection(
     emptied_postgres: str,
 ) -> None:
-    pool = Database(emptied_postgres, connections=(1, 1), patience=0.05)
+    pool = Database(
+        emptied_postgres,
+        connections=(1, 1),
+        patience=0.05,
+        behind_pooler=bool(server_of(emptied_postgres)),
+    )
     await pool.open()
     release = asyncio.Event()
 

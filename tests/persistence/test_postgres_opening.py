@@ -137,7 +137,9 @@ async def test_a_schema_that_needs_a_later_version_is_refused_and_not_changed(
     await migrate_database(postgres_url)
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute("INSERT INTO schema_migrations VALUES (9000, 'later', now())")
-        await Database(postgres_url, connections=(1, 1)).open()  # What is added does not disturb.
+        database = Database(postgres_url, connections=(1, 1))
+        await database.open()  # What is added does not disturb.
+        await database.close()
         connection.execute("INSERT INTO schema_floor VALUES (9000)")
         connection.execute("DELETE FROM schema_migrations WHERE number = 6")
 
@@ -168,6 +170,20 @@ async def test_a_pooler_in_transaction_mode_is_recognised(
         assert await pools_transactions(address) is expected
         assert (await database_status(address)).pooled is expected
         assert await are_one_database(address, postgres_url)
+
+
+async def test_a_pooler_in_transaction_mode_is_refused_without_the_address_of_the_server(
+    postgres_url: str,
+) -> None:
+    with pooled(postgres_url) as address:
+        assert "Set store.listenUrl" in await refusal(address)
+        knowing = Database(address, connections=(1, 1), behind_pooler=True)
+        await knowing.open()
+        await knowing.close()
+    with pooled(postgres_url, "session") as address:
+        whole = Database(address, connections=(1, 1))
+        await whole.open()
+        await whole.close()
 
 
 async def test_a_server_without_a_pooler_is_none(postgres_url: str, postgres_server: str) -> None:

@@ -7,7 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from opensoul.adapters.persistence.memory import MemoryLimits, OneNode, SingleNode
+from opensoul.adapters.persistence.memory import (
+    MemoryHeartbeats,
+    MemoryLimits,
+    OneNode,
+    SingleNode,
+)
 from opensoul.adapters.persistence.memory.store import MemoryStore
 from opensoul.adapters.persistence.queue import Lanes, LocalQueue
 from opensoul.adapters.transports.control.broadcast.hub import Hub
@@ -207,6 +212,7 @@ def dependencies(bench: Bench) -> Dependencies:
         gateway=bench.gateway,
         bus=SingleNode("node"),
         presence=None,
+        heartbeats=MemoryHeartbeats(),
         session_service=bench.session_service,
         approvals=missing,
         devices=missing,

@@ -5,7 +5,15 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .locations import Locations, NoPlace, Overrides, home_directory, is_text, locate
+from .locations import (
+    DATABASE_VARIABLE,
+    Locations,
+    NoPlace,
+    Overrides,
+    home_directory,
+    is_text,
+    locate,
+)
 from .secret_texts import REDACTED, masked
 
 if TYPE_CHECKING:
@@ -20,6 +28,7 @@ if TYPE_CHECKING:
     from .watch import ConfigSource
 
 __all__ = [
+    "DATABASE_VARIABLE",
     "REDACTED",
     "Applied",
     "ConfigEditor",

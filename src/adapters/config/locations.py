@@ -12,6 +12,8 @@ from ...domain.models import Secret
 
 CONFIG_NAMES = ("opensoul.json", "openclaw.json", "clawdbot.json", "moltbot.json", "moldbot.json")
 STATE_DIR_NAMES = (".opensoul", ".openclaw", ".clawdbot", ".moltbot", ".moldbot")
+DATABASE_VARIABLE = "OPENSOUL_DATABASE_URL"
+"""Of the environment: the database of several processes, where the configuration names none."""
 STORE_NAME = "opensoul.sqlite3"
 SHARED_NAME = "shared-config.json5"
 """The copy of the configuration in the database, in the state directory."""

@@ -71,9 +71,7 @@ class Host(Protocol):
         ...
 
 
-async def _load(
-    target: PythonTarget, frameworks: Frameworks, modules: Modules
-) -> tuple[object, str]:
+def _load(target: PythonTarget, frameworks: Frameworks, modules: Modules) -> tuple[object, str]:
     """The agent and its description. Raises TargetInvalid."""
     modules.add(target)
     loaded = load(target)
@@ -93,7 +91,7 @@ class InlineHost:
     async def load(self) -> str:
         # In a thread that the end of the process does not wait for: an import may never end.
         self._thread = AgentThread(f"import {self._target.target}")
-        loading = _load(self._target, self._frameworks, self._modules)
+        loading = partial(_load, self._target, self._frameworks, self._modules)
         self._loaded, what = await self._thread.call(loading)
         return what
 
@@ -180,7 +178,7 @@ class ThreadHost:
         self._loaded: object = None
 
     async def load(self) -> str:
-        loading = _load(self._target, self._frameworks, self._modules)
+        loading = partial(_load, self._target, self._frameworks, self._modules)
         self._loaded, what = await self._threads.of(self._target).call(loading)
         return what
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import logging
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from contextvars import ContextVar, copy_context
 from functools import partial
@@ -299,6 +300,8 @@ class AgentThread:
     """A thread with an event loop, on which the code of one agent runs."""
 
     def __init__(self, name: str) -> None:
+        self._jobs: deque[Callable[[], None]] = deque()
+        self._closing = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._thread.start()
@@ -307,21 +310,43 @@ class AgentThread:
     def loop(self) -> asyncio.AbstractEventLoop:
         return self._loop
 
-    async def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of a coroutine that runs on the loop of the thread."""
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
+    async def call(self, function: Callable[[], T]) -> T:
+        """The result of a function, which is called in the thread while the loop is halted: modules
+        may call `asyncio.run` when they are imported. Raises what the function raises."""
+        future: concurrent.futures.Future[T] = concurrent.futures.Future()
+        context = copy_context()
+
+        def job() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(context.run(function))
+            except Exception as error:
+                future.set_exception(error)
+            except BaseException as error:  # It would end the thread here, and the program there.
+                exited = UserCodeExited(f"{type(error).__name__}: {error}")
+                exited.__cause__ = error
+                future.set_exception(exited)
+
+        self._jobs.append(job)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        return await asyncio.wrap_future(future)
 
     async def close(self) -> None:
         """End the loop and the thread. A thread that does not end is left to the process."""
+        self._closing = True
         self._loop.call_soon_threadsafe(self._loop.stop)
         await asyncio.to_thread(self._thread.join, _STOPPING)
         if self._thread.is_alive():
             logger.error("the thread of an agent does not end", extra={"of": self._thread.name})
 
     def _serve(self) -> None:
-        asyncio.set_event_loop(self._loop)
         try:
-            self._loop.run_forever()
+            while not self._closing:
+                asyncio.set_event_loop(self._loop)  # `asyncio.run` sets another one, then none.
+                self._loop.run_forever()
+                while self._jobs and not self._closing:
+                    self._jobs.popleft()()
         finally:
             _cancel_all(self._loop)
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())

@@ -71,8 +71,8 @@ class _Worker:
     async def _loaded(self, target: PythonTarget) -> None:
         """Load the agent before any run, and report that."""
         try:
-            # On the loop of the agent: what its module opens may belong to that.
-            await self._thread.call(self._load(target))
+            # In the thread of the agent: what its module opens may belong to that.
+            await self._thread.call(partial(self._load, target))
         except TargetInvalid as error:
             cause = error.__cause__
             details = "" if cause is None else _shown(cause)
@@ -83,7 +83,7 @@ class _Worker:
         else:
             self._send(op="loaded", what=self._what)
 
-    async def _load(self, target: PythonTarget) -> None:
+    def _load(self, target: PythonTarget) -> None:
         self._target = load(target)
         self._what = described(self._target, self._frameworks)
 

@@ -16,6 +16,7 @@ from ..shared_configuration import (
     CopiedDocument,
     bring_up_to_date,
     shared_document,
+    store_first,
 )
 
 
@@ -43,7 +44,8 @@ def shared_configuration(locations: Locations, inputs: Inputs) -> CopiedDocument
     """The configuration in the database, copied; None: the configuration is a file."""
     document = shared_document(locations, inputs)
     if document is not None:
-        bring_up_to_date(document, locations, inputs)
+        bring_up_to_date(document)
+        store_first(document, locations, inputs)
     return document
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from ...adapters.config import ConfigSource
 from ...adapters.mcp import McpToolbox
+from ...adapters.persistence.memory import MemoryHeartbeats
 from ...adapters.python_agents import PythonAgents
 from ...adapters.system.logging import LogRing
 from ...adapters.transports import (
@@ -102,6 +103,7 @@ def control(
             gateway=gateway,
             bus=bus,
             presence=None if shared is None else shared.presence,
+            heartbeats=MemoryHeartbeats() if shared is None else shared.heartbeats,
             session_service=session_service,
             approvals=approvals,
             devices=devices,

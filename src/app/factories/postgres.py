@@ -14,6 +14,7 @@ from ...adapters.persistence.postgres import (
     PostgresCalls,
     PostgresConfigurations,
     PostgresDevices,
+    PostgresHeartbeats,
     PostgresKeyCounters,
     PostgresKeys,
     PostgresLimits,
@@ -74,6 +75,7 @@ def shared_stores(
         presence=PostgresPresence(database, node_id),
         meter=PostgresMeter(events),
         configurations=PostgresConfigurations(database),
+        heartbeats=PostgresHeartbeats(database),
     )
 
 

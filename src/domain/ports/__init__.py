@@ -4,6 +4,7 @@ from ..sessions import Transcript
 from .access import Authenticator, DeviceBook, KeyBook, KeyCounters, Limits, RunAdmission
 from .clock import Clock, NewId
 from .configuration import ConfigFile, ConfigurationBook
+from .heartbeats import HeartbeatBook
 from .knowledge import KnowledgeSource
 from .metrics import Meter, Metric, MetricKind, RunCounter, RunCounts
 from .models import Embedder, ModelClient
@@ -33,6 +34,7 @@ __all__ = [
     "CurrentSettings",
     "DeviceBook",
     "Embedder",
+    "HeartbeatBook",
     "KeyBook",
     "KeyCounters",
     "KeyedCall",

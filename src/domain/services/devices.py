@@ -146,7 +146,7 @@ class Devices:
         token = holder(device, claimed.token)
         if token is None and self._copy.shared:
             # Another node may have paired the device, or given it the token, a moment ago.
-            await self.renew()
+            await self._copy.renewed()
             device = self._state.paired.get(claimed.device_id)
             token = holder(device, claimed.token)
         return None if device is None or token is None else grant_of(device, token)

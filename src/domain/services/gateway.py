@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Protocol
@@ -112,6 +113,8 @@ class Gateway:
         self._active_runs = ActiveRuns(queue, signals)
         self._claims = SessionClaims(catalog, clock, new_id)
         self._followers: Counter[str] = Counter()
+        self._last_left: asyncio.Event | None = None
+        """Set when there is no follower any more."""
         self._on_run: list[OnRun] = []
 
     @property
@@ -303,6 +306,8 @@ class Gateway:
         if self._followers[run.id]:
             return False
         del self._followers[run.id]
+        if self._last_left is not None and not self._followers:
+            self._last_left.set()
         return True
 
     def watch(self, principal: Principal, run_id: str, after: int = 0) -> Events:
@@ -410,8 +415,20 @@ class Gateway:
         return lambda: self._on_run.remove(listener)
 
     async def drain(self, grace: float) -> None:
-        """Take no more Runs; let those there finish for `grace` seconds, then abort the rest."""
-        await self._executor.drain(grace)
+        """Take no more Runs; let those there finish for `grace` seconds, then abort the rest. Those
+        that other processes execute, for followers of this one, get the same time."""
+        if self._watchers is None:
+            await self._executor.drain(grace)
+        else:
+            await asyncio.gather(self._executor.drain(grace), self._followers_gone(grace))
+
+    async def _followers_gone(self, seconds: float) -> None:
+        """Return when there are none, or the time is over."""
+        if self._followers:
+            self._last_left = asyncio.Event()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._last_left.wait()
 
     async def _make(
         self, principal: Principal, request: RunRequest, settings: Settings, run_id: str

@@ -116,7 +116,7 @@ class Keys:
         key = self._by_digest.get(digest)
         if key is None and self._copy.shared and credential.secret.startswith(_PREFIX):
             # Another node may have created it a moment ago.
-            await self.renew()
+            await self._copy.renewed()
             self._index()
             key = self._by_digest.get(digest)
         if key is None or not hmac.compare_digest(key.digest, digest):

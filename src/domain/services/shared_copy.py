@@ -31,6 +31,9 @@ class SharedCopy:
         self._is_old = False
         self._renewing: asyncio.Task[None] | None = None
         self._ends: list[Callable[[], None]] = []
+        self._next: asyncio.Task[None] | None = None
+        """Of those who wait in `renewed`; it has not begun to renew."""
+        self._alone = asyncio.Lock()
 
     @property
     def shared(self) -> bool:
@@ -49,6 +52,20 @@ class SharedCopy:
         """Have the other nodes renew their copies: this one has stored a change."""
         if self._bus is not None:
             self._bus.publish(self._name)
+
+    async def renewed(self) -> None:
+        """Renew the copy. Callers at the same time share one renewal, which begins after each of
+        them has called, so that a database that does not answer delays none of them for long.
+        Raises StoreFailed."""
+        if self._next is None:
+            self._next = asyncio.create_task(self._renew_next(), context=Context())
+            self._next.add_done_callback(_retrieve)
+        await asyncio.shield(self._next)
+
+    async def _renew_next(self) -> None:
+        async with self._alone:
+            self._next = None
+            await self._renew()
 
     async def close(self) -> None:
         """Listen no more, and wait for a renewal in progress."""
@@ -74,3 +91,9 @@ class SharedCopy:
             logger.warning("changes of other nodes were not read", extra=extra)
         finally:
             self._renewing = None
+
+
+def _retrieve(renewal: asyncio.Task[None]) -> None:
+    """All who waited for it may have left."""
+    if not renewal.cancelled():
+        renewal.exception()

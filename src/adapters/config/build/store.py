@@ -6,12 +6,11 @@ import socket
 
 from ....domain.models import Secret
 from ....domain.settings import ListenSettings, NodeRole, NodeSettings, StoreSettings
-from ..locations import first_set
+from ..locations import DATABASE_VARIABLE, first_set
 from ..read import Building
 from ..schema.fields import usable_secret
 
 MEMORY_STORE = ":memory:"
-URL_VARIABLE = "OPENSOUL_DATABASE_URL"
 
 
 def build_store(building: Building) -> StoreSettings:
@@ -43,12 +42,12 @@ def build_node(building: Building, store: StoreSettings, listen: ListenSettings)
     if node.role != "all" and store.url is None:
         building.report(
             f"must be `all` without a database that the processes share: set store.url or"
-            f" {URL_VARIABLE}",
+            f" {DATABASE_VARIABLE}",
             "node",
             "role",
         )
     if node.config == "database" and store.url is None:
-        building.report(f"needs a database: set store.url or {URL_VARIABLE}", "node", "config")
+        building.report(f"needs a database: set store.url or {DATABASE_VARIABLE}", "node", "config")
     name = node.name or f"{socket.gethostname()}:{listen.port}"
     return NodeSettings(role=NodeRole(node.role), name=name, lease=float(node.lease_seconds))
 
@@ -58,11 +57,11 @@ def _url(building: Building) -> Secret | None:
         return None
     if building.config.store.url is not None:
         return Secret(building.config.store.url)
-    text = first_set(building.env, URL_VARIABLE)
+    text = first_set(building.env, DATABASE_VARIABLE)
     if text is None:
         return None
     try:
         return Secret(usable_secret(text))
     except ValueError as error:
-        building.problems.variable(URL_VARIABLE, str(error))
+        building.problems.variable(DATABASE_VARIABLE, str(error))
         return None

@@ -23,7 +23,7 @@ from ....domain.ports.configuration import (
     SharedDocument,
 )
 from ..locations import Locations
-from ..node_keys import NODE_KEYS
+from ..node_keys import NODE_KEYS, without
 from ..read import Inputs, Unreadable, parse
 from ..secret_texts import REDACTED
 from .edit_policy import check_text, refuse
@@ -174,8 +174,14 @@ class ConfigEditor:
 
 
 def node_independent_text(locations: Locations, inputs: Inputs) -> str:
-    """The text of a node's own file without the keys that are the node's. Raises ConfigRefused."""
+    """The text of a node's own file without the keys that are the node's; empty where it has no
+    others. Raises ConfigRefused."""
     before = content_of(locations)
+    try:
+        if not without(before.value(), NODE_KEYS):
+            return ""
+    except Unreadable:
+        pass  # `patched` says what is wrong.
     removals: dict[str, object] = {}
     for path in NODE_KEYS:
         inner = removals
@@ -186,11 +192,15 @@ def node_independent_text(locations: Locations, inputs: Inputs) -> str:
 
 
 def _in_both(patch: Mapping[str, object], held: object) -> dict[str, object]:
-    """The parts of a merge patch for objects that are there."""
+    """The parts of a merge patch that removes keys, for what is there. Objects that would be empty
+    are removed, too."""
     kept: dict[str, object] = {}
     for key, value in patch.items():
         if isinstance(held, Mapping) and key in held:
-            kept[key] = _in_both(value, held[key]) if isinstance(value, Mapping) else value
+            below = held[key]
+            inner = _in_both(value, below) if isinstance(value, Mapping) else None
+            emptied = isinstance(below, Mapping) and inner == dict.fromkeys(below)
+            kept[key] = None if emptied else inner
     return kept
 
 

@@ -35,7 +35,7 @@ class Root(Section):
     session: SessionSection = setting(SessionSection)
     """Resets, storage and the send policy."""
     store: StoreSection = setting(StoreSection, addition=True)
-    """The database of a Gateway that is more than one process."""
+    """The database of a Gateway that is more than one process, see `docs/scaling.md`."""
     node: NodeSection = setting(NodeSection, addition=True)
     """This process among those that share the database."""
     commands: CommandsSection = setting(CommandsSection)

@@ -2,6 +2,7 @@
 
 from .approvals import MemoryApprovals
 from .bus import SingleNode
+from .heartbeats import MemoryHeartbeats
 from .key_counters import MemoryKeyCounters
 from .keys import MemoryKeys
 from .limits import MemoryLimits
@@ -12,6 +13,7 @@ from .store import MemoryStore
 
 __all__ = [
     "MemoryApprovals",
+    "MemoryHeartbeats",
     "MemoryKeyCounters",
     "MemoryKeys",
     "MemoryLimits",

@@ -17,6 +17,7 @@ from .calls import PostgresCalls
 from .configurations import PostgresConfigurations, with_configurations
 from .database import CONNECTIONS_OF_NODE, Database
 from .devices import PostgresDevices
+from .heartbeats import PostgresHeartbeats
 from .key_counters import PostgresKeyCounters
 from .keys import PostgresKeys
 from .limits import PostgresLimits
@@ -32,6 +33,7 @@ __all__ = [
     "PostgresCalls",
     "PostgresConfigurations",
     "PostgresDevices",
+    "PostgresHeartbeats",
     "PostgresKeyCounters",
     "PostgresKeys",
     "PostgresLimits",

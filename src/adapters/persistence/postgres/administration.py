@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
-
-from psycopg import AsyncConnection
 
 from ....domain.errors import StoreFailed
 from .database import Connection, fetch_all, fetch_one
 from .migrations import applied, migrate, newest, pending
-from .opening import check_schema, first_connection
+from .opening import check_schema, first_connection, is_pooled
 
 _SERVER = """
     SELECT current_setting('server_version'), current_setting('server_encoding'),
@@ -26,10 +22,8 @@ _TABLES = """
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'p') ORDER BY 2 DESC, 1"""
 _RUNS = "SELECT state, count(*) FROM runs WHERE state <> 'ended' GROUP BY state"
-_BACKEND = "SELECT pg_backend_pid()"
 _PLACE = """
     SELECT pg_postmaster_start_time()::text, current_database()::text, current_schema()::text"""
-_PROBES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +75,14 @@ async def migrate_database(url: str) -> list[str]:
 async def database_status(url: str) -> DatabaseStatus:
     """Raises StoreFailed."""
     async with first_connection(url) as connection:
-        return await _status(connection, pooled=await _is_pooled(url, connection))
+        return await _status(connection, pooled=await is_pooled(url, connection))
 
 
 async def pools_transactions(url: str) -> bool:
     """Whether the address is that of a pooler in transaction mode, where LISTEN and prepared
     statements fail. Raises StoreFailed."""
     async with first_connection(url) as connection:
-        return await _is_pooled(url, connection)
+        return await is_pooled(url, connection)
 
 
 async def are_one_database(url: str, other: str) -> bool:
@@ -135,30 +129,6 @@ async def _status(connection: Connection, *, pooled: bool) -> DatabaseStatus:
         running=counts.get("held"),
         waiting=counts.get("waiting"),
     )
-
-
-async def _is_pooled(url: str, connection: Connection) -> bool:
-    """Two connections that are open at the same time have one process of the server: a pooler
-    gives each of them one for a transaction only.
-
-    A pooler hands out the process that became free last, so the first probe finds it, unless
-    another client gets in between.
-    """
-    async with AsyncExitStack() as probes:
-        for _ in range(_PROBES):
-            (process,) = await _one(connection, _BACKEND)
-            probe = await probes.enter_async_context(_in_transaction(url))
-            if (await _one(probe, _BACKEND)) == (process,):
-                return True
-            if connection.info.backend_pid == process:
-                return False  # Not even a pooler in session mode, which has ids of its own.
-    return False
-
-
-@asynccontextmanager
-async def _in_transaction(url: str) -> AsyncIterator[AsyncConnection[tuple[Any, ...]]]:
-    async with first_connection(url) as connection, connection.transaction():
-        yield connection
 
 
 async def _one(connection: Connection, query: str) -> tuple[Any, ...]:

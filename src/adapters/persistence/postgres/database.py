@@ -15,7 +15,7 @@ from ..common import FailureLog, Undecodable
 from .availability import Availability, DatabaseAway
 from .fence import active_fence
 from .migrations import migrate
-from .opening import check_schema, connection_string, first_connection, reason
+from .opening import check_pooler, check_schema, connection_string, first_connection, reason
 
 T = TypeVar("T")
 
@@ -194,7 +194,7 @@ class Database:
         self._idle.clear()
         begun_at = time.monotonic()
         try:
-            return await self._attempt(self._pool, work, may_repeat)
+            return await self._attempt(self._pool, work, may_repeat, begun_at + self._patience)
         except (Error, OSError) as error:
             raise self._failed(error, begun_at) from error
         except Undecodable as error:
@@ -219,6 +219,8 @@ class Database:
         try:
             # By itself: a pool would retry, and say only that no connection came in time.
             async with first_connection(self.url) as connection:
+                if self._prepare_after is not None:
+                    await check_pooler(self.url, connection)
                 await check_schema(connection)
                 await migrate(connection)
             await pool.open(wait=True, timeout=_START_PATIENCE)
@@ -236,11 +238,10 @@ class Database:
         pool: AsyncConnectionPool[Connection],
         work: Callable[[Connection], Awaitable[T]],
         may_repeat: Callable[[], bool],
+        until: float,
     ) -> T:
         # After the server was restarted, every connection of the pool may be broken.
-        tries = self._connections[1] + 1
         while True:
-            tries -= 1
             # The pool itself goes on to connect anew, whether anybody waits or not.
             is_away = self._availability.away_within(0)
             patience = min(_PATIENCE_WHILE_AWAY, self._patience) if is_away else self._patience
@@ -250,7 +251,7 @@ class Database:
                 except OperationalError as error:
                     if connection.broken:
                         self._availability.failed(error, time.monotonic())
-                    if not (tries and connection.broken and may_repeat()):
+                    if not (connection.broken and may_repeat() and time.monotonic() < until):
                         raise
                 else:
                     self._failures.succeeded()

@@ -7,10 +7,11 @@ import logging
 import time
 from collections import Counter
 from contextvars import Context
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ....domain.errors import StoreFailed
 from ....domain.ports import Clock, RunAdmission
+from ..common import text
 from .columns import data
 from .database import Database
 
@@ -27,7 +28,9 @@ _TAKE = """
     SELECT taken, available
     FROM take_key_requests(%s, %s, %s, coalesce(%s::float8, server_now()))"""
 _BEGIN = "SELECT outcome, running FROM begin_key_run(%s, %s, %s, %s)"
-_END = "DELETE FROM key_runs WHERE run_id = ANY(%s) AND key_run_is_over(run_id, 0, 0)"
+_END = """
+    DELETE FROM key_runs WHERE run_id = ANY(%s) AND key_run_is_over(run_id, 0, 0)
+    RETURNING run_id"""
 
 
 @dataclass(slots=True)
@@ -40,7 +43,8 @@ class _Requests:
     left: float = 0.0
     at: float | None = None
     empty_until: float = 0.0
-    taking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    in_batch: bool = False
+    """Several are being taken."""
 
 
 class PostgresKeyCounters:
@@ -61,29 +65,38 @@ class PostgresKeyCounters:
         requests for each."""
         self._running: dict[str, int] = {}
         """By key its runs at work on all nodes, as far as this process knows."""
-        self._over: set[str] = set()
+        self._over: dict[str, str] = {}
+        """The runs that this process has released, with the keys whose number they still count in;
+        empty: in none."""
         self._ending: asyncio.Task[None] | None = None
 
     async def take(self, key_id: str, per_minute: int) -> float:
         requests = self._requests_of(key_id, per_minute)
-        async with requests.taking:
-            if requests.taken:
-                requests.taken -= 1
-                return 0.0
-            now = self._steady()
-            if now < requests.empty_until:
-                return requests.empty_until - now
-            batch = min(_LARGEST_BATCH, 1 + per_minute // _PER_BATCHED_REQUEST)
+        if requests.taken:
+            requests.taken -= 1
+            return 0.0
+        now = self._steady()
+        if now < requests.empty_until:
+            return requests.empty_until - now
+        # One batch at a time: requests that arrive meanwhile take one each.
+        size = 1
+        if not requests.in_batch:
+            size = min(_LARGEST_BATCH, 1 + per_minute // _PER_BATCHED_REQUEST)
+        requests.in_batch |= (in_batch := size > 1)
+        try:
             at = None if self._clock is None else self._clock()
-            values = (data(key_id), batch, per_minute, at)
+            values = (data(key_id), size, per_minute, at)
             ((taken, available),) = await self._database.rows(_TAKE, values)
-            requests.left, requests.at = available - taken, now
-            if taken:
-                requests.taken = taken - 1
-                return 0.0
-            wait: float = (1 - available) * _MINUTE / per_minute
-            requests.empty_until = now + wait
-            return wait
+        finally:
+            if in_batch:
+                requests.in_batch = False
+        requests.left, requests.at = available - taken, now
+        if taken:
+            requests.taken += taken - 1
+            return 0.0
+        wait: float = (1 - available) * _MINUTE / per_minute
+        requests.empty_until = now + wait
+        return wait
 
     def left(self, key_id: str, per_minute: int) -> float:
         requests = self._requests_of(key_id, per_minute)
@@ -110,17 +123,19 @@ class PostgresKeyCounters:
         admitted = self._admitted.get(key_id)
         if admitted is not None and run_id in admitted:
             admitted[run_id] -= 1
-            if not admitted[run_id]:
-                self.stopped(key_id, run_id)
+            if not admitted[run_id]:  # The run may go on at another node.
+                self._end_soon(key_id, run_id, counted=key_id)
 
     def stopped(self, key_id: str, run_id: str) -> None:
-        admitted = self._admitted.get(key_id)
-        if admitted is None or admitted.pop(run_id, None) is None:
-            return
-        if not admitted:
+        if run_id in self._admitted.get(key_id, ()):
+            self._count_down(key_id)
+            self._end_soon(key_id, run_id, counted="")
+
+    def _end_soon(self, key_id: str, run_id: str, *, counted: str) -> None:
+        del self._admitted[key_id][run_id]
+        if not self._admitted[key_id]:
             del self._admitted[key_id]
-        self._running[key_id] = max(0, self._running[key_id] - 1)
-        self._over.add(run_id)
+        self._over[run_id] = counted
         if self._ending is None:
             # In a context of its own: it does not keep the one of a request.
             self._ending = asyncio.create_task(self._end(), context=Context())
@@ -137,12 +152,18 @@ class PostgresKeyCounters:
         keeps its row."""
         try:
             while self._over:
-                over, self._over = self._over, set()
-                await self._database.execute(_END, ([data(run_id) for run_id in over],))
+                over, self._over = self._over, {}
+                ended = await self._database.rows(_END, ([data(run_id) for run_id in over],))
+                for (run_id,) in ended:
+                    if key_id := over[text(run_id)]:
+                        self._count_down(key_id)
         except StoreFailed as error:  # The next admission of a run of the key deletes them.
             logger.debug("runs of keys were not released", extra={"reason": error.message})
         finally:
             self._ending = None
+
+    def _count_down(self, key_id: str) -> None:
+        self._running[key_id] = max(0, self._running[key_id] - 1)
 
     def _requests_of(self, key_id: str, per_minute: int) -> _Requests:
         requests = self._requests.get(key_id)

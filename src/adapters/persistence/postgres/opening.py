@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from psycopg import AsyncConnection, Error, ProgrammingError
@@ -35,6 +35,13 @@ _ESCAPES = (
     " password write %40 for @, %2F for /, %3A for :, %23 for #, %3F for ? and %25 for %."
 )
 _PORTS = re.compile(r"[0-9,]*")
+
+POOLED = (
+    "store.url is the address of a pooler in transaction mode, through which neither notifications"
+    " nor prepared statements work. Set store.listenUrl to the address of the server itself; then"
+    " statements through the pooler are not prepared."
+)
+_PROBES = 3
 
 _BY_STATE = {
     "42501": (
@@ -140,6 +147,38 @@ async def check_schema(connection: AsyncConnection[tuple[Any, ...]]) -> None:
             f" knows migration {needed}, and this one knows those up to {known}. Nothing was"
             " changed. Install the version of the other nodes."
         )
+
+
+async def is_pooled(url: str, connection: AsyncConnection[tuple[Any, ...]]) -> bool:
+    """Whether the connection is one to a pooler in transaction mode. Raises StoreFailed.
+
+    Two connections that are open at the same time have one process of the server: such a pooler
+    gives each of them one for a transaction only. It hands out the process that became free last,
+    so the first probe finds it, unless another client gets in between.
+    """
+    async with AsyncExitStack() as probes:
+        for _ in range(_PROBES):
+            process = await _process(connection)
+            if connection.info.backend_pid == process:
+                return False  # A pooler has ids of its own.
+            probe = await probes.enter_async_context(first_connection(url))
+            await probes.enter_async_context(probe.transaction())
+            if await _process(probe) == process:
+                return True
+    return False
+
+
+async def check_pooler(url: str, connection: AsyncConnection[tuple[Any, ...]]) -> None:
+    """Raises StoreFailed for a pooler in transaction mode, where the address has to be the
+    server's."""
+    if await is_pooled(url, connection):
+        raise StoreFailed(POOLED)
+
+
+async def _process(connection: AsyncConnection[tuple[Any, ...]]) -> int:
+    """The process of the server that executes the next statement."""
+    row = await (await connection.execute("SELECT pg_backend_pid()")).fetchone()
+    return 0 if row is None else int(row[0])
 
 
 def reason(error: Exception, url: str = "") -> str:

@@ -9,6 +9,7 @@ from typing import Protocol
 from ....domain.ports import (
     Clock,
     ConfigFile,
+    HeartbeatBook,
     NewId,
     NodeBus,
     NodeDirectory,
@@ -48,6 +49,7 @@ class Dependencies:
     presence: PresenceBook | None
     """Where the processes of this Gateway list their clients; None: there are no others."""
     nodes: NodeDirectory
+    heartbeats: HeartbeatBook
     session_service: SessionService
     approvals: Approvals
     devices: Devices

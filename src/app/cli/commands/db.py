@@ -154,8 +154,9 @@ def _print_outcome(outcome: Outcome, *, dry_run: bool) -> None:
     rows = [
         (kind.name, kind.total, kind.there, kind.missing, len(kind.different))
         for kind in outcome.kinds
+        if kind.total
     ]
-    print_table(columns, rows, empty="")
+    print_table(columns, rows, empty="There is nothing in the state directory.")
     for kind in outcome.kinds:
         _print_names(f"{kind.name} that the database has with another content", kind.different)
         unreadable = [f"{name}: {why}" for name, why in kind.unreadable.items()]

@@ -48,7 +48,7 @@ def load_config(
             from ...shared_configuration import bring_up_to_date, shared_document
 
             if (document := shared_document(locations, inputs)) is not None:
-                bring_up_to_date(document, locations, inputs)
+                bring_up_to_date(document)
         return load_at(locations, inputs)
 
 

@@ -46,7 +46,7 @@ async def listed_nodes(url: str) -> list[dict[str, Any]]:
 
     if (await database_status(url)).pending:
         raise StoreFailed("The schema of the database is not complete. Run `opensoul db migrate`.")
-    database = Database(url, connections=(1, 1))
+    database = Database(url, connections=(1, 1), behind_pooler=True)
     await database.open()
     try:
         return node_rows(await PostgresNodes(database, "", lease=0.0).list())

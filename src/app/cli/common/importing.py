@@ -128,6 +128,7 @@ async def _imported(
             *map(_copied, await copy.compare()),
             await _devices(file, PostgresDevices(database)),
         ]
+        outcome.kinds[:-1] = map(_copied, compared)  # With what did not fit in.
         for kind, now in zip(outcome.kinds, at_end, strict=True):
             _note_lacking(kind, now)
         return outcome
@@ -160,5 +161,6 @@ async def _devices(file: DeviceBook, book: DeviceBook) -> Copied:
 def _note_lacking(kind: Copied, at_end: Copied) -> None:
     different = sorted(set(at_end.different) - set(kind.different))
     kind.lacking = [f"{name} (another content)" for name in different]
-    if at_end.missing:
-        kind.lacking.append(f"{at_end.missing} that are not there")
+    lacking = at_end.missing - len(set(kind.unreadable) - set(at_end.unreadable))
+    if lacking > 0:
+        kind.lacking.append(f"{lacking} that are not there")

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from .....domain.errors import GatewayBusy, RunAborted, SessionBusy, ShuttingDown
 from .....domain.runs import OnLeave, RunSpec, Submission, record_of
 from ...common import encode_spec, woken
+from ..availability import DatabaseAway
 from ..columns import data
 from .claims import Claims
 from .process import Process, depth_of
@@ -16,10 +17,24 @@ from .rows import STORED_OF_RUN, Row, stored_of_row
 from .signals import PARENT_ENDED, Signals
 from .watches import retrieve
 
+_PATIENCE = 5.0
 _SECONDS_PER_RUN_AHEAD = 5
 _SUBMIT = f"""
     SELECT outcome, amount, {STORED_OF_RUN}
     FROM run_accept(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"""  # noqa: S608 - no values in it
+
+
+class _Caller:
+    """Of `enqueue`. It has let go of everything itself when it does not wait for the answer."""
+
+    __slots__ = ("on_release",)
+
+    def __init__(self, on_release: Callable[[], None] | None) -> None:
+        self.on_release = on_release
+
+    def release(self) -> None:
+        if self.on_release is not None:
+            self.on_release()
 
 
 class Accepting:
@@ -50,13 +65,19 @@ class Accepting:
         once: bool = False,
         on_release: Callable[[], None] | None = None,
     ) -> Submission:
-        entering = asyncio.create_task(self._enter(spec, fingerprint, once, on_release))
+        caller = _Caller(on_release)
+        entering = asyncio.create_task(self._enter(spec, fingerprint, once, caller))
         entering.add_done_callback(retrieve)
         try:
-            return await asyncio.shield(entering)
-        except asyncio.CancelledError:
+            async with asyncio.timeout(_PATIENCE):
+                return await asyncio.shield(entering)
+        except (asyncio.CancelledError, TimeoutError) as error:
+            caller.on_release = None
             if not once:  # Whoever repeats the request gets the Run otherwise.
                 self._process.aside(self._abandon(entering))
+            if isinstance(error, TimeoutError):
+                problem = f"The database has not accepted the run within {_PATIENCE:g} s."
+                raise DatabaseAway(problem) from error
             raise
 
     async def _abandon(self, entering: asyncio.Task[Submission]) -> None:
@@ -68,7 +89,7 @@ class Accepting:
         spec: RunSpec,
         fingerprint: str,
         once: bool,
-        on_release: Callable[[], None] | None,
+        caller: _Caller,
     ) -> Submission:
         process, slots = self._process, self._process.slots
         if process.refusing:
@@ -105,10 +126,9 @@ class Accepting:
                 server.owner,
             ):
                 held = True
-                self._claims.take(stored, spec, server, since, accepted=on_release, here=True)
+                self._claims.take(stored, spec, server, since, accepted=caller.release, here=True)
             else:
-                if on_release is not None:
-                    on_release()
+                caller.release()
                 if stored.state == "ready":
                     process.ready()
             return Submission(record_of(spec, fingerprint=fingerprint), fresh=True)

@@ -49,7 +49,7 @@ class PostgresWatchers:
         self._leaving: dict[str, bool] = {}
         """Runs that the last follower has left, while the database does not know: `goes_on`."""
         self._seen: list[str] = []
-        """Runs that have ended, and whose rows are to be deleted."""
+        """Runs without followers here, whose rows are to be deleted."""
         if nodes is not None:
             nodes.on_return.append(self._return)
 
@@ -69,8 +69,7 @@ class PostgresWatchers:
             self._seen.append(run_id)
 
     async def leave(self, run_id: str, *, goes_on: bool) -> None:
-        self._process.accepted.pop(run_id, None)
-        self._followed.pop(run_id, None)
+        self.ended(run_id)  # It may have.
         self._leaving[run_id] = goes_on
         try:
             await self._leave(run_id, goes_on)
@@ -91,10 +90,11 @@ class PostgresWatchers:
         ended, or the processes of their last followers have died. Raises StoreFailed."""
         for run_id, goes_on in list(self._leaving.items()):
             await self._leave(run_id, goes_on)
-        if self._seen:
-            seen, self._seen = self._seen, []
-            ids = [data(run_id) for run_id in seen]
+        seen = len(self._seen)
+        ids = [data(run_id) for run_id in self._seen if run_id not in self._followed]
+        if ids:
             await self._database.execute(_FORGET, (ids, self._process.node))
+        del self._seen[:seen]
         if not self._process.works:
             return
         if self._nodes is not None and self._nodes.knows_others:

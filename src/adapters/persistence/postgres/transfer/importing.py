@@ -20,6 +20,8 @@ _COMPARED = 100
 """Units that are compared with one query for each of their tables."""
 _COPIED = 20
 """Units that are copied in one transaction."""
+_CONFLICT = "23"
+"""The class of SQLSTATE for constraints."""
 
 OnProgress = Callable[[str, int, int], None]
 """Called with what is copied, how many of them are, and how many there are."""
@@ -61,16 +63,28 @@ class Import:
         if any(one.missing and one.kind.file == "runs" for one in compared):
             await database.change(partial(reserve_numbers, source=self._source))
         for one in compared:
-            copied = 0
+            done = 0
             for keys in batches(one.missing, _COPIED):
-                try:
-                    await database.change(partial(self._write, one.kind, keys))
-                except StoreFailed as error:
-                    names = f"{name_of(keys[0])} to {name_of(keys[-1])}"
-                    problem = f"The {one.kind.name} {names} were not copied: {error.message}"
-                    raise StoreFailed(problem) from error
-                copied += len(keys)
-                on_progress(one.kind.name, copied, len(one.missing))
+                await self._copy(database, one, keys)
+                done += len(keys)
+                on_progress(one.kind.name, done, len(one.missing))
+
+    async def _copy(self, database: Database, one: Comparison, keys: Sequence[Any]) -> None:
+        """Copy some units. One that does not fit in between what others have there, such as a run
+        of the same id in another session, is noted as unreadable."""
+        try:
+            await database.change(partial(self._write, one.kind, keys))
+        except StoreFailed as error:
+            state = getattr(error.__cause__, "sqlstate", None) or ""
+            if not state.startswith(_CONFLICT):
+                names = f"{name_of(keys[0])} to {name_of(keys[-1])}"
+                problem = f"The {one.kind.name} {names} were not copied: {error.message}"
+                raise StoreFailed(problem) from error
+            if len(keys) == 1:
+                one.unreadable[name_of(keys[0])] = error.message
+                return
+            for key in keys:
+                await self._copy(database, one, (key,))
 
     async def _write(self, kind: Kind, keys: Sequence[Any], connection: Connection) -> None:
         await kind.write(connection, self._source, kind, keys)

@@ -222,6 +222,13 @@ class Hub:
         self._presence_due = None
         self.broadcast("presence", {"presence": self.presence.entries()}, state=True)
 
+    async def _check_restricted(self) -> None:
+        for connection in self.connections:
+            if connection.is_restricted:
+                for key in tuple(connection.sessions):
+                    if not await self._gateway.sees(connection.principal, key):
+                        self.subscriptions.remove(connection, key)
+
     def _run_accepted(self, record: RunRecord) -> None:
         self.run_begun(record.id, record.session_key)
 
@@ -258,8 +265,10 @@ class Hub:
             self.send_to_session(key, "session.message", dumps(payload))
 
     async def look(self) -> None:
-        """Broadcast the Runs of other processes whose announcement was lost. Raises StoreFailed."""
+        """Make up for lost messages of other processes: broadcast Runs, and end subscriptions of
+        restricted clients to Sessions that were deleted. Raises StoreFailed."""
         if self._begun_runs is not None:
+            await self._check_restricted()
             if not self.subscriptions:
                 self._begun_runs.forget_list()
                 return

@@ -18,6 +18,8 @@ from .hub import Hub
 logger = logging.getLogger(__name__)
 
 NODES_SECONDS: Final = 10.0
+HEARTBEATS: Final = "heartbeats"
+"""The topic of the payloads of `heartbeat` events."""
 _BEGUN: Final = "runs_begun"
 _SESSIONS: Final = "session_changes"
 
@@ -41,6 +43,7 @@ class OtherNodes:
             session_service.on_change(self._session_changed)
             bus.subscribe(_BEGUN, self._run_begun_elsewhere)
             bus.subscribe(_SESSIONS, self._session_changed_elsewhere)
+            bus.subscribe(HEARTBEATS, self._heartbeat_elsewhere)
             bus.on_gap(lambda: self._start(self._hub.look()))
 
     async def look(self) -> None:
@@ -63,6 +66,9 @@ class OtherNodes:
         self._hub.session_changed(key, change, message_id)
         if message_id:
             self._start(self._hub.send_injected(key, message_id))
+
+    def _heartbeat_elsewhere(self, payload: str) -> None:
+        self._hub.broadcast("heartbeat", json.loads(payload))
 
     def _publish(self, topic: str, *fields: str) -> None:
         self._bus.publish(topic, json.dumps(fields))  # ASCII, also where a key is no valid text.
