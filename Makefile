@@ -92,7 +92,7 @@ $(STATE)/clients/.done: .venv/.dev scripts/client_programs
 test-clients: $(STATE)/clients/.done ## Test clients of others and schemathesis, which it installs (needs a network).
 	@$(BIN)/pytest -ra -m e2e tests/clients $(ARGS)
 
-$(STATE)/frameworks/.done: requirements/frameworks.txt scripts/framework_environment
+$(STATE)/frameworks/.done: pyproject.toml requirements/frameworks.txt requirements/strands.txt scripts/framework_environment
 	@scripts/framework_environment
 
 test-frameworks: $(STATE)/frameworks/.done ## Test Python agents of all frameworks, which it installs (needs a network).
