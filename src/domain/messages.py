@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from .immutable import immutable
+
 
 class Role(StrEnum):
     SYSTEM = "system"
@@ -13,7 +15,7 @@ class Role(StrEnum):
     TOOL = "tool"
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class Text:
     text: str
 
@@ -55,7 +57,7 @@ class Image:
 Part = Text | Reasoning | ToolCall | Image
 
 
-@dataclass(frozen=True, slots=True, weakref_slot=True)
+@immutable(frozen=True, slots=True, weakref_slot=True)
 class Message:
     """One utterance. `name` is the speaker's; `tool_call_id` says which call a tool answers, and
     `is_error` that the call failed."""

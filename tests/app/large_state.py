@@ -137,6 +137,8 @@ async def _serve(home: Path, provider: LargeProvider, started: Report) -> None:
                 await gateway.stop.wait()
         finally:
             gc.unfreeze()
+    gc.collect()
+    gc.freeze()  # What was imported, as before.
 
 
 def _content(provider_url: str) -> dict[str, Any]:

@@ -47,12 +47,15 @@ def filled(before: bytes, piece: bytes, after: bytes, size: int = 20 * MB) -> by
     return before + piece * ((size - len(before) - len(after)) // len(piece)) + after
 
 
+def keys() -> bytes:
+    return b",".join(b'"k%d":1' % number for number in range(1_400_000))
+
+
 def said(text: str) -> bytes:
     return chat(messages=[{"role": "user", "content": text}])
 
 
 CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
-KEYS = b",".join(b'"k%d":1' % number for number in range(1_400_000))
 HELLO = b'"messages":[{"role":"user","content":"Hi"}]'
 
 BODIES: Mapping[str, Case] = {
@@ -62,7 +65,7 @@ BODIES: Mapping[str, Case] = {
     "10,001 messages": Case(
         lambda: chat(messages=[{"role": "user", "content": "a"}] * 10_001), 400
     ),
-    "many unknown keys": Case(lambda: b"{" + HELLO + b"," + KEYS + b"}", 400),
+    "many unknown keys": Case(lambda: b"{" + HELLO + b"," + keys() + b"}", 400),
     "1,001 keys": Case(lambda: chat(**{f"k{n}": 1 for n in range(1_001)}), 400),
     "many keys in a message": Case(
         lambda: chat(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from watchfiles import Change, awatch
 
+from ...domain.concurrency import ThisTurn
 from ...domain.settings import AuthMode, Settings
 from .build import is_loopback
 from .changes import (
@@ -67,7 +68,7 @@ class ConfigSource:
         self._reported = loaded
         self._doubt: _Doubt | None = None
         self._rejected = ""
-        self._looked = False
+        self._looked = ThisTurn()
         self._look_again = math.inf
         self._files: tuple[str, ...] = ()
         self._seen: tuple[Signature | None, ...] = ()
@@ -95,21 +96,10 @@ class ConfigSource:
         Once per turn of the event loop is enough: all requests of a turn arrived before it began,
         so that a change made before a request was sent applies to it.
         """
-        if not self._looked:
+        if not self._looked.done:
             self.check()
-            self._looked_in_this_turn()
+            self._looked.mark()
         return self._loaded.settings
-
-    def _looked_in_this_turn(self) -> None:
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            return  # Without an event loop, check each time.
-        self._looked = True
-        loop.call_soon(self._look_anew)
-
-    def _look_anew(self) -> None:
-        self._looked = False
 
     def check(self) -> None:
         """Load the files again if one of them has changed, and report what is due."""

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ...domain.concurrency import ThisTurn
 from ...domain.knowledge import (
     KNOWLEDGE_FILES,
     NOTHING_KNOWN,
@@ -53,6 +54,9 @@ class WorkspaceKnowledge:
         self._empty: dict[str, _Stamp] = {}
         """The stamps of workspaces without any of the files. An entry that is added to a directory
         changes its stamp."""
+        self._looked = ThisTurn()
+        self._found_empty: set[str] = set()
+        """The workspaces that were looked at in this turn, and have none of the files."""
 
     async def find(self, workspace: str, *, skills: bool) -> Knowledge:
         if not skills and self._is_empty(workspace):
@@ -61,9 +65,18 @@ class WorkspaceKnowledge:
 
     def _is_empty(self, workspace: str) -> bool:
         """Whether there is nothing to know, as far as that can be said without a thread: by one
-        call of the system, which agents without files of their own cost."""
+        call of the system in each turn of the event loop."""
+        if not self._looked.done:
+            self._found_empty.clear()
+        elif workspace in self._found_empty:
+            return True
         stamp = _stamp_of(workspace)
-        return len(stamp) == 1 or stamp == self._empty.get(workspace)
+        if len(stamp) > 1 and stamp != self._empty.get(workspace):
+            return False
+        self._found_empty.add(workspace)
+        if not self._looked.done:
+            self._looked.mark()
+        return True
 
     def read(self, workspace: str, *, skills: bool) -> Knowledge:
         """The same as `find`, blocking."""

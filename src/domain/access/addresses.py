@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+
+from ..immutable import immutable
 
 Network = IPv4Network | IPv6Network
 _LONGEST = 64
 """Maximum characters of an address with its zone; longer texts are not parsed or cached."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class ClientAddress:
     """The address, and how it was determined.
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..errors import Forbidden
+from ..immutable import immutable
 from ..scopes import ALL_SCOPES, Scope, covers
 from .addresses import ClientAddress
 
@@ -47,7 +48,7 @@ class Grant:
             object.__setattr__(self, "scopes", scopes)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class Principal:
     """The authenticated client of a request or connection. `method`: token, password, none,
     device-token or the name of an authenticator plugin."""
@@ -81,7 +82,7 @@ class DeviceCredential:
     suffices: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class Credential:
     """The credentials that a client sent."""
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
 from ..errors import Forbidden
+from ..immutable import immutable
 from ..scopes import Scope
 from .authentication import EVERY_AGENT, Principal
 
@@ -48,7 +48,7 @@ NEEDS: Mapping[Action, Scope] = MappingProxyType(
 """The scope that each action needs."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class Resource:
     """The object of an action. Sessions, runs and approvals have an owner, agents have none."""
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ..agents import Agent
+from ..immutable import immutable
 from ..runs import RunSpec
 from ..sessions import SessionSettingsMap, applied_to
 from ..settings import Settings
@@ -14,7 +15,7 @@ from ..tools import ToolPolicy
 NOTHING_CHOSEN: SessionSettingsMap = {}
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class Execution:
     """A RunSpec with its Agent: models, secrets and the time limit that holds."""
 

@@ -12,6 +12,7 @@ from typing import assert_never
 
 from ..concurrency import LARGE, off_loop
 from ..errors import FailureKind, ModelFailed
+from ..immutable import immutable
 from ..messages import Message, Part, Reasoning, Role, Text, ToolCall
 from ..models import (
     Cooldowns,
@@ -53,7 +54,7 @@ _TOOL_PARAMS = ("tool_choice", "parallel_tool_calls")
 """Providers refuse them where no tool is offered."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class Prompt:
     """What a call sends, whichever model answers. `run_id` and `agent_id` are for the log.
 
@@ -101,7 +102,7 @@ class Prompt:
         return min(target.max_tokens, target.context_window // 2)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class ModelAnswer:
     """The end of a call: the complete message. `model` is `provider/model`. `called_tool`: the
     model called a tool, and the call was left out."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from ..immutable import immutable
 from ..messages import Message
 from ..tools import ToolSpec
 
@@ -121,7 +122,7 @@ class ModelTarget:
         return f"{self.provider.id}/{self.model}"
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class ModelRequest:
     """A call: system messages first, then the conversation. `params` use OpenAI's names."""
 
@@ -157,7 +158,7 @@ _OF_MODELS = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class Usage:
     """Tokens. `estimated`: computed from the text, because the provider reported none.
 
@@ -187,7 +188,7 @@ class Usage:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class TextDelta:
     """`refusal`: the model says in it why it does not answer."""
 
@@ -195,7 +196,7 @@ class TextDelta:
     refusal: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class ReasoningDelta:
     text: str
 
@@ -218,7 +219,7 @@ class ToolCallDelta:
     arguments: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class ModelFinished:
     """The last event of every successful call. `usage`: None if the provider reported none.
     `stop_sequence`: the one of the request's `stop` that ended the answer, where the provider

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..agents import Agent
+from ..immutable import immutable
 from ..models import Usage
 from ..runs import Inbox, Journal, RunnerEvents, RunSpec
 from ..sessions import Summary, Transcript
@@ -45,7 +46,7 @@ class Spent:
     """Bytes of the text of the last call that no event has."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class RunContext:
     """What a runner works with: the Run, its Agent, and what was said before."""
 

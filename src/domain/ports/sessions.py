@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+from ..immutable import immutable
 from ..messages import Message
 from ..models import StopReason, Usage
 from ..runs import Step
@@ -39,7 +40,7 @@ class StoredSession:
     settings: SessionSettingsMap = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class Turn:
     """What a finished Run adds to its Session: the question's messages and the answer's."""
 
@@ -222,6 +223,10 @@ class SessionCatalog(Protocol):
 
         A Session that is not there yet begins, with `new_id` as its first transcript's id. What is
         not named stays, and `updated_at` of a Session that was there does not move.
+
+        Where processes share the Sessions, one of them may have taken what a caller has found free:
+        the owner of a Session that is there stays, and InvalidRequest is raised for a label that
+        another Session has.
         """
         ...
 

@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass
 
+from ..immutable import immutable
 from ..messages import Message
 from .records import RunRecord
 from .spec import RunSpec
@@ -29,7 +30,7 @@ class MessageInjected:
 Signal = ApprovalDecided | MessageInjected
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class Claim:
     """The right to execute a Run until `lease_until`, or until its last renewal expires.
 
@@ -52,7 +53,7 @@ class Claim:
     """Those that no attempt has dealt with, oldest first."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class Submission:
     """A Run that was accepted; `fresh` is False where an earlier request began it. `spec`: what the
     request itself asks for."""

@@ -24,11 +24,12 @@ from ..errors import (
     UnknownAgent,
     Unsupported,
 )
+from ..immutable import immutable
 from ..messages import Message, ToolCall
 from ..models import ReasoningDelta, StopReason, TextDelta, Usage
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class Started:
     """The Run has left the queue and its history is read. Times are in seconds."""
 
@@ -126,7 +127,7 @@ class Resumed:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class Finished:
     """Terminal: the answer is complete and the turn is committed. `model` is `provider/model`.
     `stop_sequence`: as in ModelFinished."""
@@ -194,7 +195,7 @@ class NumberedEvent:
     event: RunEvent
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class EventBatch:
     """Events that follow one another in a Run, one at least; `first` is the number of the first."""
 
@@ -216,7 +217,7 @@ class EventBatch:
         return starmap(NumberedEvent, enumerate(self.events, self.first))
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class Answered:
     """What a runner's stream ends with: the messages to store, and how the model stopped."""
 

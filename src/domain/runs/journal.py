@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from ..immutable import immutable
 from ..messages import Message, Role, Text, ToolCall, text_message
 from ..models import Usage
 from ..tools import Repeat, ToolResult
@@ -58,7 +59,7 @@ class Step:
         return (self.message, *results, *self.injected)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class Journal:
     """What is known of a Run's work. Only the last step may be incomplete."""
 

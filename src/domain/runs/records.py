@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ..errors import RunInterrupted
+from ..immutable import immutable
 from ..sessions import SessionKey
 from .consumers import consumes
 from .events import (
@@ -43,7 +44,7 @@ class RunStatus(StrEnum):
         return self not in (RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.WAITING)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class RunRecord:
     """A Run as kept. Times are Unix seconds."""
 

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from ..access import Principal
 from ..chat_commands import ChatCommand
+from ..immutable import immutable
 from ..messages import Message
 from ..scopes import Scope
 from ..sessions import BoundBy, Conversation, SessionKey
@@ -34,7 +35,7 @@ class After:
     one_off: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class RunRequest:
     """What a transport read from its client, before anything was looked up.
 
@@ -54,6 +55,8 @@ class RunRequest:
     """The same where the client names no conversation."""
     params: Mapping[str, object] = field(default_factory=dict)
     on_leave: OnLeave = OnLeave.ABORT
+    streamed: bool = True
+    """As in RunSpec."""
     source: str = "openai"
     """Names the entry point, also in generated session keys."""
     reserved_keys: bool = False
@@ -83,7 +86,7 @@ class RunRequest:
     """As in RunSpec. A client cannot set them."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class RunSpec:
     """A Run that was accepted: plain data without secrets, which can be stored and executed by
     another process. What a process makes of it is an `Execution`."""
@@ -100,6 +103,8 @@ class RunSpec:
     """The request's system messages: a layer after the agent's own instructions."""
     params: Mapping[str, object] = field(default_factory=dict)
     on_leave: OnLeave = OnLeave.ABORT
+    streamed: bool = True
+    """The client reads the answer while it is written, and cannot take back a part of it."""
     accepted_at: float = 0.0
     """Unix time in seconds."""
     timeout: float | None = None

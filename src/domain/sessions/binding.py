@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from ..agents import Agent, AgentDirectory
 from ..errors import AgentConflict
+from ..immutable import immutable
 from ..messages import Message, Role, ToolCall
 from .keys import SessionKey, invalid_key, parse_key
 
@@ -56,7 +57,7 @@ class BindSettings:
     """How the ids of conversations begin that the client forgets."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class Binding:
     """Which agent answers, in which session."""
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from hashlib import sha256
 
+from ..immutable import immutable
 from .spec import ToolSpec
 
 CLIENT_SOURCE = "client"
@@ -59,7 +60,7 @@ class ClientTools:
         return {"tools": tools, "choice": [self.choice.mode.value, self.choice.name]}
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class OfferedTools:
     """What a model is offered: `own_names` has the agent's own name of each tool that is offered
     under another one, because the client has a tool of that name."""

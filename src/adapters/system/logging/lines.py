@@ -88,15 +88,20 @@ class _TextLines(logging.Formatter):
             }
         ]
         for key, value in record.__dict__.items():
-            if key not in _STANDARD_ATTRIBUTES:
-                name, secret = _key_name(key)
-                kind = value.__class__
-                simple = kind is float or (kind is int and -_WIDEST < value < _WIDEST)
-                if not simple and (kind is not str or secret or not _SIMPLE.fullmatch(value)):
+            if key in _STANDARD_ATTRIBUTES:
+                continue
+            name, secret = _key_name(key)
+            kind = value.__class__
+            if kind is str:
+                if secret or not _SIMPLE.fullmatch(value):
                     value = _shown(key, value)
-                fields.append(self._field % (name, value))
-        lines = [" ".join(fields), *map(_indented, _details(record).values())]
-        return "\n".join(lines)
+            elif kind is not float and not (kind is int and -_WIDEST < value < _WIDEST):
+                value = _shown(key, value)
+            fields.append(self._field % (name, value))
+        line = " ".join(fields)
+        if not record.stack_info and not record.exc_info:
+            return line
+        return "\n".join([line, *map(_indented, _details(record).values())])
 
 
 class _JsonLines(logging.Formatter):
@@ -165,8 +170,13 @@ def _level(number: int) -> str:
 
 
 def _timestamp(created: float) -> str:
-    moment = datetime.fromtimestamp(created, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    second = int(created)
+    return f"{_second(second)}.{int((created - second) * 1_000):03d}Z"
+
+
+@lru_cache(maxsize=16)
+def _second(created: int) -> str:
+    return datetime.fromtimestamp(created, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _message(record: logging.LogRecord) -> str:

@@ -176,7 +176,10 @@ class AskingEvents:
     """The events of a run, ended by `pause` where a sub-agent of the run begins to wait for an
     approval. It is a context, in which one task reads the events."""
 
-    __slots__ = ("_asked", "_events", "_known", "_last", "_pause", "_reader", "_run", "_unlisten")
+    __slots__ = (
+        *("_asked", "_events", "_known", "_last", "_pause"),
+        *("_reader", "_run", "_unlisten", "_waiting"),
+    )
 
     def __init__(
         self, events: Events, run: RunSpec | RunRecord, pause: ApprovalPause, *, last: int
@@ -191,10 +194,13 @@ class AskingEvents:
         self._asked = False
         """Another approval was requested since."""
         self._reader: asyncio.Task[object] | None = None
-        """The task that waits for events."""
+        """The task that entered the context, and reads the events."""
+        self._waiting = False
+        """It waits for events."""
         self._unlisten: Callable[[], None] | None = None
 
     async def __aenter__(self) -> AskingEvents:
+        self._reader = asyncio.current_task()
         self._unlisten = self._pause.approvals.on_requested(self._requested)
         return self
 
@@ -202,6 +208,7 @@ class AskingEvents:
         if self._unlisten is not None:
             self._unlisten()
             self._unlisten = None  # It refers to this object.
+        self._reader = None
 
     def __aiter__(self) -> AskingEvents:
         return self
@@ -217,7 +224,7 @@ class AskingEvents:
                     raise
                 if ending is not None:
                     return ending
-            self._reader = asyncio.current_task()
+            self._waiting = True
             try:
                 batch = await anext(self._events)
             except asyncio.CancelledError:
@@ -226,7 +233,7 @@ class AskingEvents:
                     raise
                 continue
             finally:
-                self._reader = None
+                self._waiting = False
             self._last = batch.last
             return batch
 
@@ -234,7 +241,7 @@ class AskingEvents:
         if _SUBAGENT not in approval.session_key or self._asked:
             return
         self._asked = True
-        if self._reader is not None:
+        if self._waiting and self._reader is not None:
             self._reader.cancel()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from quart import Response
@@ -13,6 +12,7 @@ from quart import Response
 from ....domain.byte_budget import held_bytes
 from ....domain.concurrency import drop_tracebacks
 from ....domain.errors import GatewayError, InvalidRequest, RunFailed
+from ....domain.immutable import immutable
 from ....domain.messages import ToolCall
 from ....domain.models import ReasoningDelta, TextDelta
 from ....domain.runs import (
@@ -67,7 +67,7 @@ async def start_run(
     return run, events
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class Answer:
     """A complete answer."""
 

@@ -143,7 +143,8 @@ class RequestContext:
     def observe(self, batch: EventBatch) -> None:
         """Take timings and the outcome from a batch of the run's events. Only its first and its
         last event can be anything but tokens."""
-        for event in (batch.events[0], batch.events[-1]):
+        events = batch.events
+        for event in events if len(events) < 3 else (events[0], events[-1]):
             match event:
                 case Started(queued=queued, history=history):
                     self.timings |= {"queue": queued, "history": history}
@@ -155,7 +156,7 @@ class RequestContext:
                     self.log_fields["code"] = code
                 case Aborted():
                     self.outcome = "aborted"
-        if "first-token" not in self.timings and any(isinstance(e, DELTAS) for e in batch.events):
+        if "first-token" not in self.timings and any(isinstance(e, DELTAS) for e in events):
             self.timings["first-token"] = self.elapsed
 
     def reported(self, problem: Problem) -> None:

@@ -65,6 +65,8 @@ def headers_in(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
 def family_header(headers: Headers, *names: str) -> str | None:
     """The value of the first of `names` that is there, read as UTF-8: of `x-opensoul-<name>`, or of
     `x-openclaw-<name>`, which means the same. Raises InvalidRequest, also where the two differ."""
+    if headers.keys().isdisjoint(_spellings(names)):
+        return None
     ours = _first_text(headers, _OURS, names)
     theirs = _first_text(headers, _ALIAS, names)
     if ours is not None and theirs is not None and ours[1].strip() != theirs[1].strip():
@@ -89,6 +91,11 @@ def unread_headers(headers: Headers, known: Set[str]) -> list[str]:
     """The headers of the family that are not among the `known` names, and so have no effect."""
     names = [name.decode("latin-1") for name in headers if name.startswith(_FAMILY)]
     return sorted(name for name in names if name.split("-", 2)[2] not in known)
+
+
+@lru_cache(maxsize=64)
+def _spellings(names: tuple[str, ...]) -> frozenset[bytes]:
+    return frozenset(prefix + name.encode() for prefix in _FAMILY for name in names)
 
 
 def _first_text(headers: Headers, prefix: str, names: Sequence[str]) -> tuple[str, str] | None:
@@ -119,7 +126,8 @@ def client_of(
             if name == b"x-forwarded-for"
         ],
         real_ip=None if real_ip is None else real_ip.decode("latin-1"),
-        forwarding_headers=any(map(added_by_proxies, headers)),
+        forwarding_headers=not _FORWARDING.isdisjoint(headers)
+        or any(name.startswith(_FORWARDING_PREFIXES) for name in headers),
         trusted=trusted,
     )
 

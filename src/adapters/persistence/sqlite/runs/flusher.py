@@ -24,8 +24,8 @@ MOST_UNKEPT = 20_000
 
 
 class Flusher:
-    """Commits what is new of all Runs, at most every `interval` seconds; at once where somebody
-    waits for it, and soon when a Run ends.
+    """Commits what is new of a Run after `interval` seconds; at once where somebody waits for it,
+    and soon when the Run ends. Most Runs are short, so that one commit has all of them.
 
     A write that fails is tried again until it succeeds, also where memory has given the Run up
     (`held` finds those that it has not). Of those that it has given up, about `bytes_waiting` bytes
@@ -74,10 +74,11 @@ class Flusher:
         """There is something new in the log."""
         if log.finished and log.kept_from is None:
             log.kept_from = self._expiry()
+        now = self._loop.time()
         if not log.dirty:
-            log.dirty = True
+            log.dirty, log.dirty_since = True, now
             self.unkept[log.run_id] = log
-        self._plan(log)
+        self._plan(log, now)
 
     def give_up(self, log: PersistedRun) -> None:
         """Memory has given up a Run that has ended."""
@@ -115,21 +116,27 @@ class Flusher:
         await waiting
 
     def flush(self) -> None:
-        """Hand all that is new to the writer."""
+        """Hand what is due to the writer; all that is new where the last write failed."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._flushed_at = self._loop.time()
+        self._flushed_at = now = self._loop.time()
         # After a flush of which nothing was kept, no more than what fails in one go: each group of
         # them may wait for a lock.
         most = MAX_GROUP if self._failing and not self._kept_some and not self._closing else None
         self._kept_some = False
-        for log in islice((log for log in self.unkept.values() if log.dirty), most):
+        old = now + max(self._at_end, _LEAST_APART) - self._interval
+        if self._failing or self._closing:
+            old = now
+        due = (log for log in self.unkept.values() if log.dirty and log.is_due(old))
+        for log in islice(due, most):
             batch = log.take()
             written = self._writer.submit_batched(write_batches, batch)
             self._writing += 1
             self._idle.clear()
             written.add_done_callback(partial(self._written, log, batch))
+        if not self._writing:
+            self._plan_all()
 
     async def close(self) -> None:
         """Keep all there is, if that is possible."""
@@ -139,17 +146,24 @@ class Flusher:
         self._closed = True
         await self._idle.wait()
 
-    def _plan(self, log: PersistedRun) -> None:
+    def _plan_all(self) -> None:
+        now = self._loop.time()
+        for log in self.unkept.values():
+            if log.dirty:
+                self._plan(log, now)
+
+    def _plan(self, log: PersistedRun, now: float) -> None:
         """See to it that the log is flushed in time."""
         if self._writing or self._closed:
             return  # What happens meanwhile is seen to afterwards.
-        now = self._loop.time()
         if log.kept_waiters:
             due = max(now, self._flushed_at + _LEAST_APART)
         elif self._failing:
             due = now + _RETRY_AFTER
+        elif log.finished:
+            due = now + self._at_end
         else:
-            due = now + (self._at_end if log.finished else self._interval)
+            due = max(now, log.dirty_since + self._interval)
         if self._timer is not None:
             if self._due <= due:
                 return
@@ -204,11 +218,11 @@ class Flusher:
         if failure is None:
             self._reason = ""
         self._idle.set()
-        for log in self.unkept.values():
-            if failure is not None and log.kept_waiters:
-                log.disappoint(failure)  # It may not have been among those that were tried.
-            if log.dirty:
-                self._plan(log)
+        if failure is not None:
+            for log in self.unkept.values():
+                if log.kept_waiters:
+                    log.disappoint(failure)  # It may not have been among those that were tried.
+        self._plan_all()
 
 
 def _is_conflict(error: BaseException) -> bool:

@@ -27,6 +27,8 @@ class PersistedRun(Log):
     """The status that was handed to the writer."""
     dirty: bool = False
     """There is something for the writer, and it will be fetched."""
+    dirty_since: float = 0.0
+    """By the clock of the event loop."""
     kept_from: float | None = None
     """When the Run ended, by the clock of what expires."""
     claim: asyncio.Future[None] | None = None
@@ -38,6 +40,10 @@ class PersistedRun(Log):
     lost: int = 0
     """How many processes had died with the Run when this one began."""
     kept_waiters: Waiters = field(default_factory=set)
+
+    def is_due(self, old: float) -> bool:
+        """Whether the Run has ended, somebody waits for the file, or what is new is that `old`."""
+        return self.finished or bool(self.kept_waiters) or self.dirty_since <= old
 
     def take(self) -> Batch:
         """What the file does not know yet."""

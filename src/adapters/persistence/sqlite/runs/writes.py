@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from .....domain.immutable import immutable
 from .....domain.runs import EventBatch, RunRecord, RunSpec
 from ...common import encode_events, encode_spec
 from ..columns import column
@@ -51,7 +51,7 @@ _MOST_AT_ONCE = 16 * 1024 * 1024
 """Bytes of events that are deleted in one go, so that Runs do not wait long behind it."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class Batch:
     """What has happened in one Run since the last batch."""
 

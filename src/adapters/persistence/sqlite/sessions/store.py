@@ -6,12 +6,12 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from .....domain.concurrency import shielded
+from .....domain.concurrency import ThisTurn, shielded
 from .....domain.errors import StoreFailed
 from .....domain.ports import Clock, OpenTurn, StoredSession, Turn
 from .....domain.runs import Step
@@ -59,6 +59,8 @@ class _Opened:
     writer: GroupWriter
     readers: Readers
     files: DatabaseFiles
+    sound: ThisTurn = field(default_factory=ThisTurn)
+    """Nothing is wrong with the files and the disk."""
 
 
 class SqliteStore:
@@ -215,15 +217,19 @@ class SqliteStore:
 
     async def check_writable(self) -> None:
         """After a failed write, with little room on the disk, or with another file at the path,
-        write for real; else ask the system only, twice. It gets well by itself: the next check
-        finds room again."""
+        write for real; else ask the system only, twice in each turn of the event loop. It gets
+        well by itself: the next check finds room again."""
         opened = self._require()
         directory = self._path.parent
         writer = opened.writer
         if writer.damage is not None:
             raise StoreFailed(_refusal(writer.damage))
-        if not writer.failing and opened.files.seem_in_place() and not is_short(directory):
-            return
+        if not writer.failing:
+            if opened.sound.done:
+                return
+            if opened.files.seem_in_place() and not is_short(directory):
+                opened.sound.mark()
+                return
         try:
             async with asyncio.timeout(self._check_timeout):
                 await asyncio.to_thread(opened.files.check)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
+from .....domain.immutable import immutable
 from .....domain.messages import ToolCall
 from .....domain.models import ReasoningDelta, TextDelta, Usage
 from .....domain.runs import (
@@ -35,7 +35,7 @@ from ..common import Extras, usage_object
 _DEFAULT = Extras()
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class Head:
     """What every object and every chunk of one answer begins with. `created`: Unix seconds."""
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
+from .....domain.immutable import immutable
 from .....domain.messages import Message
 from ...answering import Parameters, parameters, read_fields
 from ...http.fields import Ignored
@@ -94,7 +94,7 @@ _SESSION_KEY = "session_key"
 """The key of the metadata that is for the Gateway."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class ChatRequest:
     """A valid request. `model` is the string that answers repeat."""
 

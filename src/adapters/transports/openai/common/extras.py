@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from .....domain.errors import InvalidRequest
+from .....domain.immutable import immutable
 from .....domain.settings import ChatEndpointSettings
 from ...http.requests import Headers, family_header
 
@@ -19,7 +18,7 @@ EXTRA_HEADERS = [
 """The headers as parameters of an OpenAPI operation."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class Extras:
     """`reasoning`: the model's, as `reasoning_content`. `tools`: a stream has an event for what the
     agent's tools do."""
