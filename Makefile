@@ -60,9 +60,10 @@ coverage: .venv/.dev ## Run the tests of `make test` with coverage by branch, of
 	@$(say) 'Tests (pytest in $(JOBS) processes under coverage)' && $(BIN)/coverage erase && $(COVERED) $(TESTS) $(ARGS)
 	@$(report)
 
-test-all: checks ## Run `make test` and the tests marked e2e (whole programs) and slow (floods, many kills).
+test-all: checks $(STATE)/frameworks/.done ## Run `make test` and the tests marked e2e (whole programs) and slow (floods, many kills).
 	@$(say) 'Tests, e2e too (pytest in $(JOBS) processes under coverage)' && $(BIN)/coverage erase && $(COVERED) $(TESTS) -m 'not slow' --hypothesis-profile=thorough $(ARGS)
 	@$(say) 'Slow tests, one at a time' && $(COVERED) pytest -ra -m slow
+	@$(say) 'Agents of LangGraph' && $(STATE)/frameworks/bin/pytest -ra -m 'not slow' -k langgraph tests/python_agents
 	@$(report)
 
 checks: .venv/.dev
