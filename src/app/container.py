@@ -17,9 +17,7 @@ from dependency_injector.providers import Factory, Object, Provider, Singleton
 
 from ..adapters.config import ConfigSource, Inputs, Locations, Overrides, home_directory
 from ..adapters.mcp import McpToolbox
-from ..adapters.persistence.memory import MemoryRunEvents
-from ..adapters.persistence.queue import Lanes, LocalQueue
-from ..adapters.persistence.sqlite.runs import SqliteRunEvents
+from ..adapters.persistence.queue import Lanes
 from ..adapters.providers.anthropic import AnthropicMessages
 from ..adapters.providers.local.client import LocalModels
 from ..adapters.providers.openai import OpenAICompletions
@@ -47,10 +45,15 @@ from ..domain.ports import (
     DeviceBook,
     Embedder,
     KeyBook,
+    KeyCounters,
     KnowledgeSource,
     Limits,
+    Meter,
     ModelClient,
     NewId,
+    NodeBus,
+    NodeDirectory,
+    NodeInfo,
     ResponseBook,
     RunEvents,
     RunQueue,
@@ -70,6 +73,7 @@ from ..domain.services import (
     Devices,
     EmbeddingService,
     Gateway,
+    KeyedCalls,
     Keys,
     Quotas,
     Responses,
@@ -83,6 +87,8 @@ from .late import Late
 from .lifecycle import Lifecycle, Lock, Prepare
 from .readiness import Readiness
 from .reloads import ConfigureLogging, Reloads
+from .shared import SharedStores, WorkQueue
+from .shared_configuration import ConfigurationWatch, CopiedDocument
 from .supervisor import Supervisor
 
 
@@ -108,36 +114,50 @@ class Container(DeclarativeContainer):
     # Configuration.
     inputs: Provider[Inputs] = Factory(making.inputs, env, home, overrides, find_plugins)
     locations: Provider[Locations] = Factory(making.locations, env, overrides, home)
-    config_file: Provider[ConfigFile] = Singleton(making.config_file, inputs, locations)
+    shared_configuration: Provider[CopiedDocument | None] = Singleton(
+        making.shared_configuration, locations, inputs
+    )
+    config_file: Provider[ConfigFile] = Singleton(
+        making.config_file, inputs, locations, shared_configuration
+    )
     facts: Provider[Facts] = Singleton(making.facts, locations, clock)
     reloads: Provider[Reloads] = Singleton(Reloads)
     token_file: Provider[TokenFile] = Singleton(making.token_file, locations)
-    source: Provider[ConfigSource] = Singleton(making.source, inputs, token_file, reloads)
+    source: Provider[ConfigSource] = Singleton(
+        making.source, inputs, token_file, reloads, shared_configuration
+    )
     settings: Provider[CurrentSettings] = Singleton(making.settings, source)
 
     # Storage.
-    store: Provider[SessionStore] = Singleton(making.store, settings, clock, monotonic)
-    catalog: Provider[SessionCatalog] = Singleton(making.catalog, store)
-    stored_approvals: Provider[ApprovalBook] = Singleton(making.stored_approvals, store)
-    stored_responses: Provider[ResponseBook] = Singleton(making.stored_responses, store)
-    device_book: Provider[DeviceBook] = Singleton(making.device_book, settings, locations)
-    key_book: Provider[KeyBook] = Singleton(making.key_book, settings, locations)
-    lock: Provider[Lock] = Singleton(making.lock, locations, settings)
-    run_log: Provider[MemoryRunEvents | SqliteRunEvents] = Singleton(
-        making.run_log, settings, clock, monotonic
+    shared: Provider[SharedStores | None] = Singleton(
+        making.shared, settings, clock, monotonic, new_id
     )
-    run_events: Provider[RunEvents] = Singleton(making.run_events, run_log)
+    bus: Provider[NodeBus] = Singleton(making.bus, shared, new_id)
+    configuration_watch: Provider[ConfigurationWatch | None] = Singleton(
+        making.configuration_watch, bus, shared, shared_configuration, source
+    )
+    nodes: Provider[NodeDirectory] = Singleton(making.nodes, shared, clock)
+    store: Provider[SessionStore] = Singleton(making.store, settings, clock, monotonic, shared)
+    catalog: Provider[SessionCatalog] = Singleton(making.catalog, store)
+    stored_approvals: Provider[ApprovalBook] = Singleton(making.stored_approvals, store, shared)
+    stored_responses: Provider[ResponseBook] = Singleton(making.stored_responses, store, shared)
+    device_book: Provider[DeviceBook] = Singleton(making.device_book, settings, locations, shared)
+    key_book: Provider[KeyBook] = Singleton(making.key_book, settings, locations, shared)
+    lock: Provider[Lock] = Singleton(making.lock, locations, settings)
+    run_events: Provider[RunEvents] = Singleton(
+        making.run_events, settings, clock, monotonic, shared
+    )
     workspaces: Provider[Workspaces] = Singleton(making.workspaces, locations)
 
     # The queue, and what waits in it.
     lanes: Provider[Lanes] = Singleton(making.lanes, settings)
-    local_queue: Provider[LocalQueue] = Singleton(
-        making.local_queue, run_log, lanes, clock, monotonic
+    work_queue: Provider[WorkQueue] = Singleton(
+        making.work_queue, run_events, lanes, clock, monotonic, shared
     )
-    queue: Provider[RunQueue] = Singleton(making.queue, local_queue)
-    signals: Provider[RunSignals] = Singleton(making.signals, local_queue)
+    queue: Provider[RunQueue] = Singleton(making.queue, work_queue)
+    signals: Provider[RunSignals] = Singleton(making.signals, work_queue)
     approvals: Provider[Approvals] = Singleton(
-        making.approvals, stored_approvals, queue, signals, run_events, clock
+        making.approvals, stored_approvals, queue, signals, run_events, clock, bus
     )
     approval_book: Provider[ApprovalBook] = Singleton(making.approval_book, approvals)
     responses: Provider[Responses] = Singleton(
@@ -207,26 +227,30 @@ class Container(DeclarativeContainer):
     )
 
     # The domain.
-    devices: Provider[Devices] = Singleton(making.devices, device_book, clock)
-    limits: Provider[Limits] = Singleton(making.limits, monotonic)
-    keys: Provider[Keys] = Singleton(making.keys, key_book, settings, clock)
+    devices: Provider[Devices] = Singleton(making.devices, device_book, clock, bus)
+    limits: Provider[Limits] = Singleton(making.limits, monotonic, shared)
+    keys: Provider[Keys] = Singleton(making.keys, key_book, settings, clock, bus)
+    key_counters: Provider[KeyCounters] = Singleton(making.key_counters, monotonic, shared)
     quotas: Provider[Quotas] = Singleton(
-        making.quotas, keys, key_book, run_events, settings, clock, monotonic
+        making.quotas, keys, key_book, key_counters, run_events, settings, clock, monotonic, shared
     )
     access: Provider[Access] = Singleton(
         making.access, settings, limits, devices, keys, find_plugins
     )
-    generations: Provider[Generations] = Singleton(making.generations, settings)
+    generations: Provider[Generations] = Singleton(
+        making.generations, settings, configuration_watch
+    )
     executor: Provider[Executor] = Singleton(
         making.executor,
         runners,
         store,
         catalog,
-        local_queue,
+        work_queue,
         run_events,
         settings,
         generations,
         clock,
+        bus,
         new_id,
         quotas,
     )
@@ -244,10 +268,12 @@ class Container(DeclarativeContainer):
         new_id,
         late_gateway,
         quotas,
+        shared,
     )
     embeddings: Provider[EmbeddingService] = Singleton(
         making.embeddings, gateway, embedders, quotas
     )
+    keyed_calls: Provider[KeyedCalls] = Singleton(making.keyed_calls, shared, bus, monotonic)
     tool_service: Provider[ToolService] = Singleton(
         making.tool_service,
         gateway,
@@ -256,6 +282,7 @@ class Container(DeclarativeContainer):
         toolbox,
         approval_book,
         validate,
+        keyed_calls,
         new_id,
         clock,
         monotonic,
@@ -267,9 +294,15 @@ class Container(DeclarativeContainer):
     readiness: Provider[Readiness] = Singleton(
         making.readiness, store, run_events, supervisor, python_agents
     )
+    node_info: Provider[Callable[[], NodeInfo]] = Singleton(
+        making.node_info, bus, settings, facts, executor
+    )
     control: Provider[ControlPlane] = Singleton(
         making.control,
         gateway,
+        bus,
+        shared,
+        nodes,
         session_service,
         approvals,
         devices,
@@ -289,6 +322,7 @@ class Container(DeclarativeContainer):
         clock,
         new_id,
     )
+    meters: Provider[list[Meter]] = Singleton(making.meters, work_queue, executor, settings, shared)
     transports: Provider[list[Transport]] = Singleton(
         making.transports,
         gateway,
@@ -299,6 +333,7 @@ class Container(DeclarativeContainer):
         token_counts,
         control,
         readiness,
+        meters,
         web,
         facts,
         clock,
@@ -334,4 +369,7 @@ class Container(DeclarativeContainer):
         log_bounds,
         reloads,
         source,
+        nodes,
+        node_info,
+        configuration_watch,
     )

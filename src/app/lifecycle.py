@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from ..adapters.python_agents import PythonAgents
 from ..adapters.transports import Transport
-from ..adapters.transports.control.broadcast import HEALTH_SECONDS, TICK_SECONDS
+from ..adapters.transports.control.broadcast import HEALTH_SECONDS, NODES_SECONDS, TICK_SECONDS
 from ..adapters.transports.model_server import ModelServer
 from ..domain.errors import ModelFailed, StoreFailed
 from ..domain.execution import Executor
@@ -20,6 +20,8 @@ from ..domain.ports import (
     Embedder,
     KeyBook,
     ModelClient,
+    NodeDirectory,
+    NodeInfo,
     RunEvents,
     SessionStore,
     Toolbox,
@@ -27,6 +29,7 @@ from ..domain.ports import (
 from ..domain.services import (
     CHECK_SECONDS,
     EXPIRY_SECONDS,
+    RENEWAL_SECONDS,
     Approvals,
     Devices,
     Gateway,
@@ -37,8 +40,10 @@ from ..domain.services import (
 )
 from ..domain.settings import LoggingSettings, Settings
 from . import descriptors
+from .configurations import COMPARE_SECONDS, Configurations
 from .readiness import Readiness
 from .reloads import ConfigureLogging, Reloads
+from .shared_configuration import LOOK_SECONDS, ConfigurationWatch
 from .supervisor import Supervisor
 
 logger = logging.getLogger(__name__)
@@ -66,6 +71,8 @@ class Control(Protocol):
     async def tick(self) -> None: ...
 
     async def broadcast_health(self) -> None: ...
+
+    async def look_at_other_nodes(self) -> None: ...
 
     def begin_shutdown(self) -> None: ...
 
@@ -112,6 +119,9 @@ class Lifecycle:
         summarise_log: Callable[..., None],
         reloads: Reloads,
         watch: Watch,
+        nodes: NodeDirectory,
+        node_info: Callable[[], NodeInfo],
+        configuration_watch: ConfigurationWatch | None,
     ) -> None:
         self._gateway = gateway
         self._settings = settings
@@ -139,6 +149,10 @@ class Lifecycle:
         self._log_summary = summarise_log
         self._reloads = reloads
         self._watch = watch
+        self._nodes = nodes
+        self._configuration_watch = configuration_watch
+        self._configurations = Configurations(nodes.list)
+        self._node_info = node_info
         self._stop_watching = asyncio.Event()
         self._logged_as: LoggingSettings | None = None
         self._drain: asyncio.Task[None] | None = None
@@ -185,11 +199,17 @@ class Lifecycle:
             stack.push_async_callback(self._store.close)
             stack.push_async_callback(self._run_events.close)
             await self._run_events.start()
+            await self._nodes.join(self._node_info)
+            stack.push_async_callback(self._nodes.leave)
+            stack.push_async_callback(self._devices.close)
             await self._devices.open()
             stack.push_async_callback(self._key_book.close)
+            stack.push_async_callback(self._keys.close)
             await self._keys.open()
             await self._quotas.open()
             stack.push_async_callback(self._quotas.flush)
+            stack.push_async_callback(self._approvals.close)
+            await self._approvals.open()
             await self._recover()
             stack.push_async_callback(self._serving.aclose)
             for transport in self._transports:
@@ -246,17 +266,28 @@ class Lifecycle:
         supervisor.run("configuration files", self._watch_files)
         supervisor.run("configuration changes", self._keep_up)
         supervisor.every("pruning", _PRUNE_EVERY, self._prune, at_once=True)
-        supervisor.every("expiry of pairing requests", EXPIRY_SECONDS, self._devices.expire)
+        supervisor.every("expiry of pairing requests", EXPIRY_SECONDS, self._expire_pairing)
         supervisor.every("expiry of approvals", _EXPIRE_EVERY, self._expire_approvals)
         supervisor.every("summaries of the log", _SUMMARISE_EVERY, self._summarise_log)
         supervisor.every("file descriptors", _DESCRIPTORS_EVERY, descriptors.watch)
         supervisor.every("grants", CHECK_SECONDS, self._check_grants)
+        supervisor.every("changes of other nodes", RENEWAL_SECONDS, self._renew_copies)
         supervisor.every("ticks", TICK_SECONDS, control.tick)
         supervisor.every("health events", HEALTH_SECONDS, control.broadcast_health)
+        if (shared := self._configuration_watch) is not None:
+            supervisor.every("shared configuration", LOOK_SECONDS, shared.look, at_once=True)
+        supervisor.every("configurations", COMPARE_SECONDS, self._configurations.compare)
+        supervisor.every("events of other nodes", NODES_SECONDS, control.look_at_other_nodes)
 
     async def _summarise_log(self) -> None:
         """Log how many lines were left out of it, also when no further one comes."""
         self._log_summary()
+
+    async def _expire_pairing(self) -> None:
+        try:
+            await self._devices.expire()
+        except StoreFailed as error:
+            logger.warning("pairing requests were not expired", extra={"reason": error.message})
 
     async def _expire_approvals(self) -> None:
         try:
@@ -266,6 +297,14 @@ class Lifecycle:
 
     async def _check_grants(self) -> None:
         self._gateway.access.check()
+
+    async def _renew_copies(self) -> None:
+        """Messages between nodes can be lost."""
+        try:
+            await self._keys.renew()
+            await self._devices.renew()
+        except StoreFailed as error:
+            logger.warning("changes of other nodes were not read", extra={"reason": error.message})
 
     async def _end_tasks(self) -> None:
         self._stop_watching.set()

@@ -144,6 +144,41 @@ class RunResult:
     payload: Raw = field(default_factory=dict, repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """A process of a Gateway. `differs`: its configuration is another one than most have."""
+
+    name: str
+    role: str
+    version: str
+    host: str
+    address: str
+    configuration: str
+    differs: bool
+    alive: bool
+    started_at: float | None = None
+    seen_at: float | None = None
+    runs: int = 0
+    raw: Raw = field(default_factory=dict, repr=False)
+
+
+def node_info(payload: Raw) -> NodeInfo:
+    return NodeInfo(
+        name=_text(payload, "name"),
+        role=_text(payload, "role"),
+        version=_text(payload, "version"),
+        host=_text(payload, "host"),
+        address=_text(payload, "address"),
+        configuration=_text(payload, "configuration"),
+        differs=payload.get("differs") is True,
+        alive=payload.get("alive") is not False,
+        started_at=_seconds(payload, "startedAt"),
+        seen_at=_seconds(payload, "seenAt"),
+        runs=_number(payload, "runs") or 0,
+        raw=payload,
+    )
+
+
 def run_info(payload: Raw) -> RunInfo:
     return RunInfo(
         id=_text(payload, "runId"),

@@ -29,6 +29,12 @@ class KeyLimits:
     tokens_per_month: int | None = None
     cost_per_month: float | None = None
 
+    @property
+    def has_quotas(self) -> bool:
+        """Whether tokens or cost are limited."""
+        quotas = (self.tokens_per_day, self.tokens_per_month, self.cost_per_month)
+        return any(quota is not None for quota in quotas)
+
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:

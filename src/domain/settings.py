@@ -195,10 +195,39 @@ class ControlSettings:
 
 @dataclass(frozen=True, slots=True)
 class StoreSettings:
-    """`memory`: nothing outlives the process. `path`: the database. A change needs a restart."""
+    """`memory`: nothing outlives the process. `path`: the database file. `url`: the database that
+    several processes share, in place of files; `listen_url`: its address without a pooler, where
+    `url` is that of one. A change needs a restart."""
 
     memory: bool = False
     path: str = ""
+    url: Secret | None = None
+    listen_url: Secret | None = None
+
+    @property
+    def place(self) -> str:
+        """What to call it in a report."""
+        if self.url is not None:
+            return "postgresql"
+        return "memory" if self.memory else self.path
+
+
+class NodeRole(StrEnum):
+    """What a process does: accept requests, execute Runs, or both."""
+
+    ALL = "all"
+    GATEWAY = "gateway"
+    WORKER = "worker"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """This process among those of a Gateway. `name` is for people. `lease`: the seconds after which
+    others take over the Runs of a process that has stopped. A change needs a restart."""
+
+    role: NodeRole = NodeRole.ALL
+    name: str = ""
+    lease: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +261,8 @@ class Settings:
     agents: AgentDirectory
     auth: AuthSettings
     generation: str = ""
-    """Names this configuration: of two with one name, the content is the same."""
+    """Names this configuration: of two with one name, what all processes of a Gateway share is the
+    same."""
     chat: ChatEndpointSettings = field(default_factory=ChatEndpointSettings)
     endpoints: EndpointSettings = EndpointSettings()
     models: ModelDirectory = field(default_factory=ModelDirectory)
@@ -244,6 +274,7 @@ class Settings:
     logging: LoggingSettings = field(default_factory=LoggingSettings)
     listen: ListenSettings = field(default_factory=ListenSettings)
     store: StoreSettings = field(default_factory=StoreSettings)
+    node: NodeSettings = field(default_factory=NodeSettings)
     control: ControlSettings = field(default_factory=ControlSettings)
     text_commands: bool = True
     """Messages such as `/status` are commands."""

@@ -56,7 +56,7 @@ class FullRunLog(MemoryRunEvents):
 async def test_a_run_log_that_keeps_nothing_is_named_while_runs_go_on(tmp_path: Path) -> None:
     run_log = providers.Object(FullRunLog(clock=time.time))
     async with (
-        serving(tmp_path, config(), run_log=run_log) as served,
+        serving(tmp_path, config(), run_events=run_log) as served,
         served.client.get("/readyz") as ready,
     ):
         named = (await ready.json())["degraded"]

@@ -170,7 +170,7 @@ async def served(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
     log = providers.Object(log_in(tmp_path, STORES[request.param]))
     async with FakeProvider(behaviour) as provider:
         content = config(provider.base_url, tools={"alsoAllow": ["group:plugins"]})
-        async with serving(tmp_path, content, find_plugins=FIND, run_log=log) as served:
+        async with serving(tmp_path, content, find_plugins=FIND, run_events=log) as served:
             yield served
 
 
@@ -193,7 +193,7 @@ def test_a_local_turn_passes_over_a_new_kind(
     path.write_text(json.dumps(config(agents={"list": [{"id": "main", "runner": "echo"}]})))
     monkeypatch.setenv("OPENSOUL_STATE_DIR", str(tmp_path / "state"))
     log = providers.Object(log_in(tmp_path, kind))
-    monkeypatch.setattr(container, "Container", partial(container.Container, run_log=log))
+    monkeypatch.setattr(container, "Container", partial(container.Container, run_events=log))
 
     code = command(["agent", "-m", "hi", "--local", "--json", "--config", str(path)])
 

@@ -35,7 +35,13 @@ class Development:
         self._process = subprocess.Popen(
             [OPENSOUL, "dev", *arguments],
             cwd=folder,
-            env={**os.environ, "HOME": str(folder), "TMPDIR": str(folder)},
+            env={
+                **os.environ,
+                "HOME": str(folder),
+                "TMPDIR": str(folder),
+                # Of a node on the same machine: a state of its own needs no database.
+                "OPENSOUL_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none",
+            },
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -39,6 +39,7 @@ ROW: dict[str, Any] = {
             *("key", "label", "displayName", "sessionId", "sessionKey", "agentId", "runId", "id"),
             *("name", "model", "modelProvider", "provider", "status", "thinkingLevel", "role"),
             *("tool", "arguments", "decision", "grantedBy"),
+            *("host", "version", "configuration"),
             *("platform", "deviceId", "requestId", "clientId", "clientMode", "address"),
         ),
         EVIL,
@@ -61,6 +62,7 @@ LISTS = (
     "pending",
     "paired",
     "messages",
+    "nodes",
 )
 ANSWER: dict[str, Any] = {
     **ROW,
@@ -113,6 +115,7 @@ WIRE = {
     "logs": (),
     "mcp status": (),
     "models list": (),
+    "nodes": (),
     "runs abort": (EVIL,),
     "runs follow": ("R",),
     "runs list": (),
@@ -136,6 +139,9 @@ LOCAL = {
     "config set": ("agents.list[0].name", EVIL),
     "config show": (),
     "config unset": (f'agents["{EVIL}"]',),
+    "db import": ("--from", EVIL),
+    "db migrate": (),
+    "db status": (),
     "dev": (EVIL,),
     "doctor": (),
     "gateway run": (),

@@ -104,6 +104,10 @@ def test_nothing_to_do_is_reported(fake: FakeGateway, wire: Wire) -> None:
     assert "no such session" in wire("sessions", "delete", "k").out
     assert "it is short" in wire("sessions", "compact", "k").out
     assert wire("runs").out == "There are no such runs.\n"
+    wire("runs", "--waiting")
+    wire("runs", "list", "--waiting", "--agent", "main")
+    statuses = [params.get("status") for params in fake.methods("runs.list")]
+    assert statuses == [None, "queued", "queued"]
     assert wire("models", "list").out == "No models are configured.\n"
 
 

@@ -42,7 +42,7 @@ async def test_a_run_whose_client_left_before_it_began_goes_on_and_nobody_is_tol
 ) -> None:
     async with FakeProvider(answer("Hel", "lo!")) as provider:
         run_log = PatientRunLog()
-        parts = {"run_log": providers.Object(run_log)}
+        parts = {"run_events": providers.Object(run_log)}
         async with serving(tmp_path, config(provider.base_url), **parts) as served:
             hub = served.container.control().hub
             async with connected(served.client, SECRET) as stays:
@@ -70,7 +70,7 @@ async def test_who_comes_back_to_a_run_whose_beginning_is_gone_hears_its_end(
     words, gate = ["a", "b", "c", "d", "e", "f"], asyncio.Event()
     async with FakeProvider(gated(words, gate)) as provider:
         run_log = MemoryRunEvents(clock=time.time, bounds=Bounds(events_per_run=3))
-        parts = {"run_log": providers.Object(run_log)}
+        parts = {"run_events": providers.Object(run_log)}
         async with serving(tmp_path, config(provider.base_url), **parts) as served:
             async with connected(served.client, SECRET) as leaves:
                 await leaves.answer(leaves.send("agent", ASKED))
@@ -97,7 +97,7 @@ async def test_a_run_that_is_faster_than_can_be_told_is_told_to_its_end(tmp_path
     words = [f"{number} " for number in range(300)]
     async with FakeProvider(answer(*words)) as provider:
         run_log = MemoryRunEvents(clock=time.time, bounds=Bounds(events_per_run=2))
-        parts = {"run_log": providers.Object(run_log)}
+        parts = {"run_events": providers.Object(run_log)}
         async with (
             serving(tmp_path, config(provider.base_url), **parts) as served,
             connected(served.client, SECRET) as peer,

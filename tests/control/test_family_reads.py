@@ -63,6 +63,7 @@ ASKED: list[tuple[str, dict[str, Any]]] = [
     ("models.authStatus", {"agentId": "main"}),
     ("system.info", {}),
     ("diagnostics.lanes", {}),
+    ("gateway.nodes", {}),
     ("config.schema.lookup", {"path": "gateway.auth"}),
     ("update.status", {"refreshCheckout": True}),
     ("cron.list", {"agentId": "main", "compact": True, "enabled": "all"}),
@@ -281,6 +282,12 @@ async def test_the_machine_and_its_lanes_are_told(peer: Peer, enter: Enter) -> N
     (lane,) = (await peer.call("diagnostics.lanes", {}))["lanes"]
     assert (lane["activeCount"], lane["queuedCount"]) == (0, 0)
     assert lane["maxConcurrent"] > 0
+
+
+async def test_the_nodes_of_a_gateway_without_a_database_are_itself(peer: Peer) -> None:
+    (node,) = (await peer.call("gateway.nodes", {}))["nodes"]
+    assert (node["role"], node["alive"], node["differs"], node["runs"]) == ("all", True, False, 0)
+    assert node["seenAt"] >= node["startedAt"] > 0
 
 
 async def test_a_link_names_a_session_by_reference(peer: Peer) -> None:

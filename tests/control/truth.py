@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from opensoul.adapters.persistence.queue import LocalQueue
 from opensoul.domain.runs.records import RunStatus
 from tests.control.world import World
 
@@ -49,8 +50,9 @@ def listeners_were_told_the_end(world: World, last: dict[str, int]) -> None:
 
 def nothing_is_left(world: World) -> None:
     parts = world.parts
-    lanes, hub = parts.lanes(), parts.control().hub
-    assert (lanes.working, lanes.waiting, len(parts.local_queue())) == (0, 0, 0)
+    lanes, hub, queue = parts.lanes(), parts.control().hub, parts.work_queue()
+    assert isinstance(queue, LocalQueue)
+    assert (lanes.working, lanes.waiting, len(queue)) == (0, 0, 0)
     assert lanes.sessions == parts.gateway().followed == 0
     assert len(hub) == len(world.witnesses)
     assert not any(connection.following | connection.followed for connection in hub.connections)

@@ -75,7 +75,7 @@ class World(Rig):
             clock=self.clock,
             new_id=self.new_id,
         )
-        self.session_service.on_change(lambda key, what: self.told.append(what))
+        self.session_service.on_change(lambda key, what, _: self.told.append(what))
 
     def use(self, **changes: object) -> None:
         """Change the agent."""

@@ -37,7 +37,7 @@ NAMED: dict[str, frozenset[type]] = {
 NO_RUN_EVENTS = {
     "opensoul.domain.execution.executor": "what runners yield",
     "opensoul.adapters.python_agents.frameworks.langgraph._text_of": "what it has made itself",
-    "opensoul.adapters.persistence.postgres.runs.run_queue": "what ends an attempt",
+    "opensoul.adapters.persistence.postgres.runs.endings": "what ends an attempt",
     "opensoul.domain.execution.last_answer": "what the router yields",
     "opensoul.domain.execution.recovery.recover": "what is decided about a run",
     "opensoul.domain.execution.router": "what model clients yield",

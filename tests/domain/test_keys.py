@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from opensoul.adapters.persistence.memory import MemoryKeys, MemoryRunEvents
+from opensoul.adapters.persistence.memory import MemoryKeyCounters, MemoryKeys, MemoryRunEvents
 from opensoul.domain.access import (
     ALL_SCOPES,
     EVERY_AGENT,
@@ -48,9 +49,10 @@ NOON = 1_799_971_200.0 + 43_200.0
 class Rig:
     """Keys and their limits, over a book in memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, book: MemoryKeys | None = None, view_seconds: float | None = None) -> None:
         self.clock, self.steady = FakeClock(NOON), FakeClock()
-        self.book = MemoryKeys()
+        self.book = MemoryKeys() if book is None else book
+        self.view_seconds = view_seconds
         self.settings = Settings(AGENTS, AuthSettings(AuthMode.TOKEN))
         self.keys, self.quotas = self._opened()
 
@@ -59,10 +61,12 @@ class Rig:
         quotas = Quotas(
             keys=keys,
             book=self.book,
+            counters=MemoryKeyCounters(self.steady),
             run_events=MemoryRunEvents(clock=self.clock),
             settings=lambda: self.settings,
             clock=self.clock,
             monotonic=self.steady,
+            view_seconds=self.view_seconds,
         )
         return keys, quotas
 
@@ -241,14 +245,14 @@ def test_a_session_key_that_is_too_long_with_its_namespace_is_refused() -> None:
 async def test_a_minute_of_requests_is_admitted_at_once_and_then_as_time_passes(rig: Rig) -> None:
     key = await rig.limited(requests_per_minute=6)
     for number in range(6):
-        rig.quotas.admit(key, f"r{number}")
+        await rig.quotas.admit(key, f"r{number}")
     with pytest.raises(RateLimited) as refused:
-        rig.quotas.admit(key, "r6")
+        await rig.quotas.admit(key, "r6")
     assert refused.value.retry_after == pytest.approx(10)
     rig.steady.advance(10)
-    rig.quotas.admit(key, "r7")
+    await rig.quotas.admit(key, "r7")
     with pytest.raises(RateLimited):
-        rig.quotas.check_request(key)
+        await rig.quotas.check_request(key)
     rig.steady.advance(3_600)
     left = rig.quotas.allowances(key).requests
     assert left is not None
@@ -257,32 +261,32 @@ async def test_a_minute_of_requests_is_admitted_at_once_and_then_as_time_passes(
 
 async def test_runs_at_once_are_counted_until_they_end_or_wait(rig: Rig) -> None:
     key = await rig.limited(runs_at_once=2)
-    rig.quotas.admit(key, "a")
-    rig.quotas.admit(key, "b")
-    rig.quotas.admit(key, "a")  # The same run, asked for again,
+    await rig.quotas.admit(key, "a")
+    await rig.quotas.admit(key, "b")
+    await rig.quotas.admit(key, "a")  # The same run, asked for again,
     rig.quotas.release(run(key, "a"))  # and found.
     with pytest.raises(RateLimited, match="2 runs at once"):
-        rig.quotas.admit(key, "c")
+        await rig.quotas.admit(key, "c")
     rig.used(key, "a")
-    rig.quotas.admit(key, "c")
+    await rig.quotas.admit(key, "c")
     rig.quotas.stopped(run(key, "b"), None, None, Spent())
-    rig.quotas.admit(key, "d")
+    await rig.quotas.admit(key, "d")
     rig.quotas.stopped(run(key, "c"), Aborted("stopped"), None, Spent())
-    rig.quotas.admit(key, "e")
+    await rig.quotas.admit(key, "e")
     rig.quotas.release(run(key, "e"))
-    rig.quotas.admit(key, "f")
+    await rig.quotas.admit(key, "f")
 
 
 async def test_a_request_that_is_repeated_is_limited_as_a_request_alone(rig: Rig) -> None:
     key = await rig.limited(requests_per_minute=3, tokens_per_day=20, runs_at_once=1)
-    rig.quotas.admit(key, "a")
+    await rig.quotas.admit(key, "a")
     rig.used(key, "a", tokens=20)
     with pytest.raises(QuotaExceeded):
-        rig.quotas.admit(key, "b")
-    rig.quotas.admit(key, "a", known=True)
-    rig.quotas.admit(key, "a", known=True)
+        await rig.quotas.admit(key, "b")
+    await rig.quotas.admit(key, "a", known=True)
+    await rig.quotas.admit(key, "a", known=True)
     with pytest.raises(RateLimited, match="3 requests per minute"):
-        rig.quotas.admit(key, "a", known=True)
+        await rig.quotas.admit(key, "a", known=True)
 
 
 @pytest.mark.parametrize(
@@ -297,17 +301,17 @@ async def test_tokens_are_limited_until_the_period_ends(
 ) -> None:
     key = await rig.limited(**limit)
     rig.used(key)
-    rig.quotas.admit(key, "a")
+    await rig.quotas.admit(key, "a")
     rig.used(key)
     await rig.restart()
     with pytest.raises(QuotaExceeded) as refused:
-        rig.quotas.admit(key, "b")
+        await rig.quotas.admit(key, "b")
     assert refused.value.retry_after == seconds
     left = rig.quotas.allowances(key).tokens
     assert left is not None
     assert (left.limit, left.remaining, left.reset) == (20, 0, seconds)
     rig.clock.advance(seconds)
-    rig.quotas.admit(key, "b")
+    await rig.quotas.admit(key, "b")
 
 
 async def test_the_tighter_limit_of_tokens_is_shown(rig: Rig) -> None:
@@ -321,9 +325,9 @@ async def test_the_tighter_limit_of_tokens_is_shown(rig: Rig) -> None:
 
 async def test_a_refused_request_is_not_counted(rig: Rig) -> None:
     key = await rig.limited(requests_per_minute=1)
-    rig.quotas.admit(key, "a")
+    await rig.quotas.admit(key, "a")
     with pytest.raises(RateLimited):
-        rig.quotas.admit(key, "b")
+        await rig.quotas.admit(key, "b")
     await rig.quotas.flush()
     (row,) = await rig.book.usage("")
     assert (row.requests, row.day) == (1, "2027-01-15")
@@ -375,12 +379,76 @@ async def test_what_processes_use_of_one_key_is_summed(rig: Rig, limit: str) -> 
     assert [(row.tokens, row.runs) for row in await rig.book.usage("")] == [(40, 4)]
 
     other.used(key)
-    other.quotas.admit(key, "a")
+    await other.quotas.admit(key, "a")
     other.used(key)
     with pytest.raises(QuotaExceeded):
-        other.quotas.admit(key, "b")
+        await other.quotas.admit(key, "b")
     await other.quotas.flush()
     assert [row.tokens for row in await other.book.usage("")] == [60]
+
+
+class FailingKeys(MemoryKeys):
+    """A book whose usage cannot be written as long as it fails."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.failing = False
+
+    async def add_usage(self, rows: Sequence[KeyUsage]) -> tuple[KeyUsage, ...]:
+        if self.failing:
+            raise StoreFailed("The disk is full.")
+        return await super().add_usage(rows)
+
+
+@pytest.fixture
+async def nodes() -> tuple[Rig, Rig, FailingKeys]:
+    """Two nodes of one book, each of which looks every two seconds what the other has used."""
+    book = FailingKeys()
+    return Rig(book, 2.0), Rig(book, 2.0), book
+
+
+@pytest.mark.parametrize("limit", ["tokens_per_day", "tokens_per_month", "cost_per_month"])
+async def test_a_node_refuses_what_another_one_has_used_up(
+    nodes: tuple[Rig, Rig, FailingKeys], limit: str
+) -> None:
+    one, other, book = nodes
+    key = await one.limited(**{limit: 20})
+    await other.keys.open()
+    await other.quotas.admit(key, "a")  # It has used nothing.
+    used = KeyUsage(key, "2027-01-15", input=15, output=5, cost=20.0)
+    await book.add_usage((used,))
+    await other.quotas.admit(key, "b")
+    other.steady.advance(2.0)
+    with pytest.raises(QuotaExceeded):
+        await other.quotas.admit(key, "c")
+    with pytest.raises(QuotaExceeded):
+        await one.quotas.check_request(key)
+
+
+async def test_what_is_not_written_yet_counts_beside_what_others_have_used(
+    nodes: tuple[Rig, Rig, FailingKeys],
+) -> None:
+    one, other, book = nodes
+    key = await one.limited(tokens_per_day=20, tokens_per_month=1_000)
+    await one.quotas.admit(key, "a")
+    await other.keys.open()
+    other.used(key, tokens=15)
+    await other.quotas.flush()
+    book.failing = True
+    one.used(key, tokens=5)
+    await one.quotas.flush()
+    one.steady.advance(2.0)
+    with pytest.raises(QuotaExceeded):
+        await one.quotas.admit(key, "b")
+    left = one.quotas.allowances(key).tokens
+    assert left is not None
+    assert left.remaining == 0
+    book.failing = False
+    one.clock.advance(86_400)
+    one.steady.advance(86_400)
+    await one.quotas.admit(key, "c")
+    await one.quotas.flush()
+    assert [row.tokens for row in await book.usage("")] == [20, 0]
 
 
 def test_a_row_sums_its_tokens() -> None:

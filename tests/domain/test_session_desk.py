@@ -63,7 +63,7 @@ class Office:
             clock=self.clock,
             new_id=FakeIds(),
         )
-        self.session_service.on_change(lambda key, what: self.told.append((key.rest, what)))
+        self.session_service.on_change(lambda key, what, _: self.told.append((key.rest, what)))
 
     async def talk(self, key: SessionKey, run_id: str) -> None:
         messages = (user("hi"), assistant("hello"))
@@ -211,7 +211,7 @@ async def test_what_is_injected_is_the_assistants_last_word(office: Office) -> N
 
 async def test_who_no_longer_wants_to_know_is_not_told(office: Office) -> None:
     told: list[str] = []
-    stop = office.session_service.on_change(lambda _, what: told.append(what))
+    stop = office.session_service.on_change(lambda _, what, message_id: told.append(what))
     await office.session_service.patch(ADMIN, TRIP, {"label": "a"})
     stop()
     await office.session_service.patch(ADMIN, TRIP, {"label": "b"})

@@ -184,6 +184,7 @@ SAME: Mapping[str, Sequence[object]] = {
     "commands": [True],
     # So is what a side task is.
     "side_tasks": [True],
+    "streamed": [False],
     "session_hint": ["Send a header."],
     # What the request was made by; its session names it.
     "parent": ["run-1"],

@@ -188,6 +188,8 @@ async def test_an_owner_that_was_only_paused_takes_its_run_again() -> None:
     assert await cluster.log.end_of("run-1") == END
     assert events_of(cluster) == [Resumed(2, 1, DIED), END]
     assert [turn.messages[-1] for turn in cluster.store.turns] == [assistant("again")]
+    executor = cluster.one.executor
+    assert (executor.lease_losses, executor.take_overs) == (1, 1)
 
 
 async def test_a_run_that_is_longer_than_its_lease_keeps_it() -> None:
@@ -234,6 +236,7 @@ INTERRUPTED = "interrupted"
         (GOES_ON, 1, None, "he", "again"),
         (run(), 1, None, "", "again"),
         (run(), 1, None, "he", INTERRUPTED),
+        (run(streamed=False), 1, None, "he", "again"),
         (GOES_ON, MOST_LOST, None, "", INTERRUPTED),
         (run(messages=(), on_leave=OnLeave.CONTINUE), 1, None, "", INTERRUPTED),
         (run(), 1, stored("hello"), "he", "llo"),

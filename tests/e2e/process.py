@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
-START_LIMIT = 30.0
-STOP_LIMIT = 30.0
-LOG_LIMIT = 20.0
+START_LIMIT = 100.0
+STOP_LIMIT = 60.0
+LOG_LIMIT = 60.0
 UNEXPECTED = ("Traceback", "never retrieved", "Exception in callback", "was destroyed but")
 """What Python and event loops write about errors that nothing handles."""
 OPENSOUL = Path(sys.executable).with_name("opensoul")
@@ -43,6 +43,7 @@ class GatewayProcess:
     arguments: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
+    program: Path = OPENSOUL
 
     def __post_init__(self) -> None:
         self.state = self.home / "state"
@@ -88,6 +89,11 @@ class GatewayProcess:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def alive(self) -> bool:
+        """It was started, and has not ended."""
+        return self._process.poll() is None
+
     def start(self) -> GatewayProcess:
         """Returns when it says that it serves; AssertionError with its words when it does not."""
         self.launch()
@@ -99,7 +105,7 @@ class GatewayProcess:
     def launch(self) -> None:
         """Start the process without waiting for it."""
         self._process = subprocess.Popen(
-            [OPENSOUL, "gateway", "run", *self.arguments],
+            [self.program, "gateway", "run", *self.arguments],
             env=self.env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -127,12 +133,16 @@ class GatewayProcess:
             seen = self._told.wait_for(lambda: any(text in line for line in self.err), LOG_LIMIT)
         assert seen, f"{text!r} is not in the log:\n" + "".join(self.err)
 
+    @property
+    def runs(self) -> bool:
+        return self._process.poll() is None
+
     def signal(self, number: int = signal.SIGTERM) -> None:
         self._process.send_signal(number)
 
-    def wait(self) -> int:
+    def wait(self, limit: float = STOP_LIMIT) -> int:
         """Its exit code. AssertionError when it logged an error that it did not expect itself."""
-        code = self._process.wait(STOP_LIMIT)
+        code = self._process.wait(limit)
         for reader in self._readers:
             reader.join()
         for stream in (self._process.stdout, self._process.stderr):

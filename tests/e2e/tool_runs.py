@@ -259,7 +259,7 @@ class Session:
         self.ended[status] += 1
         if status == "ok" and not text.endswith(f"done {question}"):
             self.wrong.append(f"{question!r} was answered by {text!r}")
-        if status != "ok" and not _LOST_TOO_OFTEN.fullmatch(text):
+        if status != "ok" and not _LOST_TOO_OFTEN.search(text):
             self.wrong.append(f"{question!r} ended with {status}: {text!r}")
         return question
 

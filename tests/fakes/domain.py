@@ -442,7 +442,7 @@ class FakeQueue:
         return False
 
     async def unfinished(
-        self, key: SessionKey | None = None, *, waiting: bool = True
+        self, key: SessionKey | None = None, *, waiting: bool = True, here: bool = False
     ) -> tuple[RunSpec, ...]:
         return tuple(run for run in self.runs if key is None or run.session_key == key)
 

@@ -342,7 +342,7 @@ async def test_an_answer_is_repeated_whose_events_are_no_longer_kept(
     small = providers.Singleton(
         SqliteRunEvents, tmp_path / "state" / "runs.sqlite3", clock=time.time, keep_bytes=0
     )
-    async with serving(tmp_path, content, run_log=small) as served:
+    async with serving(tmp_path, content, run_events=small) as served:
         run_id = before.id.removeprefix("chatcmpl_")
         path = f"/v1/runs/{run_id}/events"
         await until_expired(served, path)
@@ -368,7 +368,7 @@ async def test_the_terminal_event_has_the_text_of_events_that_are_no_longer_kept
         clock=time.time,
         bounds=Bounds(events_per_run=10),
     )
-    async with serving(tmp_path, config(provider.base_url), run_log=few) as served:
+    async with serving(tmp_path, config(provider.base_url), run_events=few) as served:
         gate.set()
         async with served.ask(CONTINUE) as response:  # It may lag too far behind for an answer.
             run_id = response.headers["x-opensoul-run-id"]

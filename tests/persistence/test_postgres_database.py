@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from secrets import token_hex
@@ -10,19 +11,23 @@ from secrets import token_hex
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
+from psycopg_pool import PoolTimeout
 
 from opensoul.adapters.persistence.postgres import Database
+from opensoul.adapters.persistence.postgres.availability import Availability
 from opensoul.adapters.persistence.postgres.database import Connection
 from opensoul.domain.errors import StoreFailed
 
-from .postgres_server import private_cluster, server_programs
+from .pooler import server_of
+from .postgres_server import DIRECT, private_cluster, server_programs
 
 
 @asynccontextmanager
 async def opened(
     url: str, connections: tuple[int, int] = (1, 4), patience: float = 5.0
 ) -> AsyncIterator[Database]:
-    pool = Database(url, connections=connections, patience=patience)
+    behind_pooler = bool(server_of(url))
+    pool = Database(url, connections=connections, patience=patience, behind_pooler=behind_pooler)
     await pool.open()
     try:
         yield pool
@@ -36,7 +41,10 @@ async def test_an_empty_database_gets_the_schema(postgres_url: str) -> None:
 
 
 async def test_processes_that_start_together_migrate_once(postgres_url: str) -> None:
-    pools = [Database(postgres_url, connections=(1, 1)) for _ in range(4)]
+    behind_pooler = bool(server_of(postgres_url))
+    pools = [
+        Database(postgres_url, connections=(1, 1), behind_pooler=behind_pooler) for _ in range(4)
+    ]
     await asyncio.gather(*(pool.open() for pool in pools))
     applied = await pools[0].rows("SELECT number FROM schema_migrations ORDER BY number")
     for pool in pools:
@@ -65,6 +73,7 @@ async def test_closing_waits_for_the_calls_in_progress(emptied_postgres: str) ->
     assert await asked == [("",)]
 
 
+@DIRECT
 async def test_a_connection_that_the_server_ended_is_replaced(emptied_postgres: str) -> None:
     name = f"opensoul-{token_hex(4)}"
     url = make_conninfo(emptied_postgres, application_name=name)
@@ -125,7 +134,12 @@ async def test_calls_fail_while_the_server_is_away_and_succeed_after_it_is_back(
 async def test_a_call_waits_no_longer_than_its_patience_for_a_connection(
     emptied_postgres: str,
 ) -> None:
-    pool = Database(emptied_postgres, connections=(1, 1), patience=0.05)
+    pool = Database(
+        emptied_postgres,
+        connections=(1, 1),
+        patience=0.05,
+        behind_pooler=bool(server_of(emptied_postgres)),
+    )
     await pool.open()
     release = asyncio.Event()
 
@@ -159,3 +173,33 @@ def test_an_address_that_cannot_be_read_is_refused_without_its_password() -> Non
     with pytest.raises(StoreFailed) as failure:
         Database("postgresql://somebody:secret@[::1/x")
     assert "secret" not in failure.value.message
+
+
+@pytest.mark.parametrize(
+    ("error", "away"),
+    [
+        (PoolTimeout("no connection"), True),
+        (psycopg.OperationalError("the connection broke"), True),
+        (psycopg.errors.AdminShutdown("terminating"), True),
+        (psycopg.errors.DiskFull("no space"), False),
+        (psycopg.errors.UniqueViolation("there already"), False),
+        (OSError("no route to host"), True),
+    ],
+)
+def test_a_failed_call_shows_whether_the_database_can_be_reached(
+    error: Exception, away: bool
+) -> None:
+    availability = Availability()
+    assert availability.failed(error, time.monotonic()) is away
+    assert availability.away_within(0) is away
+    availability.succeeded()
+    assert not availability.away_within(0)
+    assert availability.away_within(60) is away
+
+
+def test_a_pool_that_others_use_up_is_no_outage() -> None:
+    availability = Availability()
+    begun_at = time.monotonic() - 1
+    availability.succeeded()
+    assert not availability.failed(PoolTimeout("no connection"), begun_at)
+    assert not availability.away_within(60)

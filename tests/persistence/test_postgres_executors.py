@@ -38,7 +38,9 @@ from tests.fakes.domain import (
     user,
 )
 
+from .pooler import server_of
 from .postgres_runs import NEVER, all_of
+from .postgres_stores import few_connections
 
 LEASE = 30.0
 _LATER = """
@@ -71,8 +73,10 @@ async def process(
     url: str, name: str, runner: AgentRunner, *, works: bool = True
 ) -> AsyncIterator[Process]:
     config = settings([agent("main", ONE)])
-    database = Database(url, connections=(1, 4))
-    events = PostgresRunEvents(database, clock=time.time, look_every=NEVER)
+    database = few_connections(url)
+    events = PostgresRunEvents(
+        database, clock=time.time, look_every=NEVER, listen_url=server_of(url)
+    )
     queue = PostgresQueue(events, limits=lambda: config.lanes, lease=LEASE, works=works)
     store = PostgresStore(database)
     executor = Executor(

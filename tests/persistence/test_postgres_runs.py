@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
+from opensoul.adapters.persistence.postgres.sessions import PostgresStore
 from opensoul.domain.chat_commands import ChatCommand, CommandName
 from opensoul.domain.errors import LeaseLost, RunAborted, SessionBusy, StoreFailed
 from opensoul.domain.messages import Role, text_message
@@ -21,6 +22,7 @@ from opensoul.domain.sessions.keys import SessionKey
 from opensoul.domain.settings import LaneSettings
 from tests.fakes.domain import run
 
+from .building import answer, make_turn, question
 from .postgres_runs import LEASE, Node, all_of, node, set_clock, stop_clock
 from .postgres_server import new_schema
 from .run_logs import END, HandClock, numbered
@@ -596,7 +598,7 @@ async def test_a_change_is_done_beside_no_run_of_another_process(postgres_url: s
 
 
 async def test_a_change_whose_turn_does_not_come_is_given_up(postgres_url: str) -> None:
-    async with node(postgres_url, "a") as one, node(postgres_url, "b") as other:
+    async with node(postgres_url, "a") as one, node(postgres_url, "b", works=False) as other:
         claim = await one.claimed(run("run-1"))
 
         async def work() -> None:
@@ -618,6 +620,43 @@ async def test_a_change_of_a_dead_process_frees_its_lane(postgres_url: str) -> N
         await set_clock(one, LEASE + 1)
         await one.queue.look()
         assert one.hands.taken == [("run-1", 1)]
+
+
+@pytest.mark.parametrize("how", ["append", "reset", "compact", "delete"])
+async def test_a_change_that_has_lost_its_turn_writes_nothing(postgres_url: str, how: str) -> None:
+    """A Run of another process may be at work by then."""
+    async with node(postgres_url, "zombie") as zombie, node(postgres_url, "heir") as heir:
+        await stop_clock(zombie)
+        store = PostgresStore(zombie.database)
+        await store.open()
+        key = run().session_key
+        await store.append(make_turn("r1", question("hi"), answer("ho"), key=key))
+        before = await store.find(key)
+
+        async def work() -> None:
+            await set_clock(zombie, LEASE + 1)
+            await heir.queue.look()
+            await heir.queue.enqueue(run())
+            assert heir.hands.taken == [("run-1", 1)]
+            match how:
+                case "append":
+                    await store.append(make_turn("r2", question("hi"), answer("ho"), key=key))
+                case "reset":
+                    await store.reset(key, at=1.0, new_id="new")
+                case "compact":
+                    await store.compact(key, 0, at=1.0, new_id="new")
+                case "delete":
+                    await store.delete(key)
+
+        with pytest.raises(SessionBusy, match="not made"):
+            await zombie.queue.exclusive(key, work, patience=20)
+        found = await store.find(key)
+        await store.append(
+            make_turn("r3", question("hi"), answer("ho"), key=key)
+        )  # Outside of a change.
+        await store.close()
+
+        assert found == before
 
 
 async def test_a_change_stops_the_runs_before_it(postgres_url: str) -> None:

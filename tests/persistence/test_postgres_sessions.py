@@ -21,7 +21,7 @@ from opensoul.domain.sessions import SessionQuery, Span, Summary
 from opensoul.domain.sessions.keys import SessionKey
 
 from .building import KEY, make_turn, question
-from .postgres_server import private_cluster, server_programs
+from .postgres_server import DIRECT, private_cluster, server_programs
 from .postgres_stores import postgres_store
 
 STEP = Step(Message(Role.ASSISTANT, (Text("I look."),)))
@@ -125,6 +125,7 @@ async def test_one_off_sessions_are_pruned_once(nodes: list[PostgresStore]) -> N
     assert sum(await asyncio.gather(*(node.prune_one_off(-1.0) for node in nodes))) == 150
 
 
+@DIRECT
 async def test_a_replica_is_named_as_such(emptied_postgres: str) -> None:
     """A session that can only read stands for a replica: both refuse every write."""
     store = postgres_store(emptied_postgres)

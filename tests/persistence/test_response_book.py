@@ -341,3 +341,29 @@ async def test_items_of_an_older_file_count(tmp_path: Path) -> None:
 
     assert await SqliteResponses(again).sizes("conv_1") == expected
     await again.close()
+
+
+async def test_of_several_processes_one_locks_a_conversation_in_postgres(
+    emptied_postgres: str,
+) -> None:
+    async with opened_database(emptied_postgres) as database:
+        one, other = PostgresResponses(database), PostgresResponses(database)
+        assert sorted(await asyncio.gather(one.lock("conv_1"), other.lock("conv_1"))) == [
+            False,
+            True,
+        ]
+        assert await one.lock("conv_2")
+        assert not await other.lock("conv_2")
+        await other.unlock("conv_2")  # Which is not its own.
+        assert not await other.lock("conv_2")
+        await one.unlock("conv_2")
+        assert await other.lock("conv_2")
+        # Its process has died.
+        await database.execute("UPDATE conversation_locks SET until = until - 31")
+        assert await one.lock("conv_2")
+
+
+async def test_a_process_locks_again_what_it_has_unlocked(book: ResponseBook) -> None:
+    for _ in range(2):
+        assert await book.lock("conv_1")
+        await book.unlock("conv_1")

@@ -11,6 +11,7 @@ import pytest
 from opensoul.domain.errors import GatewayBusy, LeaseLost, SessionBusy, ShuttingDown
 from opensoul.domain.messages import Role, text_message
 from opensoul.domain.models.calls import TextDelta
+from opensoul.domain.ports import RunCounts
 from opensoul.domain.runs.claims import ApprovalDecided, Claim, MessageInjected
 from opensoul.domain.runs.events import Aborted, Resumed, Started
 from opensoul.domain.runs.records import RunStatus
@@ -53,6 +54,23 @@ async def test_runs_of_a_session_are_claimed_one_after_another(bench: Bench) -> 
     assert bench.hands.claims[-1].queued == 5
     assert (await bench.record()).status is RunStatus.FINISHED
     assert [event.event for event in await told_kept(bench.log, "run-1")] == [END]
+
+
+async def test_runs_are_counted_by_what_they_wait_for(bench: Bench) -> None:
+    bench.limits = LaneSettings(max_concurrent=1)
+    first = await bench.claimed("run-1")
+    await bench.queue.enqueue(run("run-2"))
+    for number in range(2):
+        key = SessionKey("main", f"other-{number}")
+        await bench.queue.enqueue(run(f"other-{number}", session_key=key))
+    assert await bench.queue.counts() == RunCounts(waiting=2, queued=1, running=1, paused=0)
+
+    await bench.queue.wait(first, ASKS, signals_read=0)
+
+    await bench.hands.has(claims=2)
+    counts = await bench.queue.counts()
+    assert (counts.running, counts.paused) == (1, 1)
+    assert counts.waiting + counts.queued == 2
 
 
 async def test_an_id_that_is_chosen_begins_one_run(bench: Bench) -> None:

@@ -84,6 +84,7 @@ SPECS = st.builds(
     side_task=ANY_TEXT,
     chosen_model=ANY_TEXT,
     max_tool_calls=st.none() | st.integers(1, 9),
+    streamed=st.booleans(),
 )
 
 

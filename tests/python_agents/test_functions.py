@@ -501,3 +501,23 @@ async def test_halves_of_surrogate_pairs_cross_over_from_a_process(
         text = await served.text(messages=[{"role": "user", "content": r"'a\ud800b'"}])
 
     assert text == "a\ud800b"
+
+
+@pytest.mark.parametrize("isolation", ["thread", "inline", "process"])
+async def test_a_module_may_run_a_loop_of_its_own_while_it_is_imported(
+    isolation: str, write: Write, tmp_path: Path
+) -> None:
+    text = """
+        import asyncio
+        async def fetched():
+            await asyncio.sleep(0)
+            return "fetched"
+        tools = asyncio.run(fetched())
+        async def agent(run):
+            await asyncio.wait_for(asyncio.sleep(0), 10)
+            yield tools
+    """
+    content = configured({"target": f"{write(text)}:agent", "isolation": isolation})
+
+    async with serving(tmp_path, content) as served:
+        assert await served.text() == "fetched"

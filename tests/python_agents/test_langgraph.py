@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
@@ -14,14 +13,14 @@ import pytest_asyncio
 
 from opensoul.adapters.python_agents import Status
 from tests.app.serving import serving
-from tests.fakes.behaviours import answer, fail, hang_after
+from tests.fakes.behaviours import answer
 from tests.fakes.provider import FakeProvider
 from tests.python_agents.conftest import Write, configured
-from tests.python_agents.frameworks import PICTURE, calls, events_of, says, usage_of
+from tests.python_agents.frameworks import calls, events_of, says, usage_of
 from tests.python_agents.test_functions import streamed, text_of
 
-pytest.importorskip("langgraph", reason="`make test-frameworks` installs it")
 pytestmark = [
+    pytest.mark.e2e,
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     # LangChain's tools, of contexts that are no models of pydantic.
     pytest.mark.filterwarnings("ignore:Pydantic serializer warnings:UserWarning"),
@@ -122,75 +121,6 @@ async def test_an_agent_answers_with_its_tool(
     assert (started["type"], started["name"]) == ("tool_started", "weather")
     assert json.loads(started["arguments"]) == {"city": "Paris"}
     assert (finished["type"], finished["text"]) == ("tool_finished", "sunny in Paris")
-
-
-async def test_a_session_has_its_history_with_tools_and_images(
-    agent: Any, provider: FakeProvider, tmp_path: Path
-) -> None:
-    provider.will(
-        calls(("weather", {"city": "Paris"})), answer("It is sunny."), answer("A dot."), answer("3")
-    )
-    image = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PICTURE}"}}
-    shown = [{"role": "user", "content": [{"type": "text", "text": "And this?"}, image]}]
-
-    async with serving(tmp_path, configured({"target": agent(CREATED)})) as served:
-        for question in (says("Paris?"), shown, says("How many?")):
-            await served.text(messages=question, user="ada")
-
-    last = provider.requests[-1].json["messages"]
-    assert [message["role"] for message in last] == [
-        *("system", "user", "assistant", "tool", "assistant"),
-        *("user", "assistant", "user"),
-    ]
-    (call,) = last[2]["tool_calls"]
-    assert call["function"] == {"name": "weather", "arguments": '{"city": "Paris"}'}
-    assert (last[3]["tool_call_id"], last[3]["content"]) == (call["id"], "sunny in Paris")
-    assert last[5]["content"][1]["image_url"]["url"].endswith(PICTURE)
-
-
-async def test_a_client_that_leaves_closes_the_connection_of_the_model(
-    agent: Any, provider: FakeProvider, tmp_path: Path
-) -> None:
-    provider.will(hang_after("It"))
-    content = configured({"target": agent(CREATED)})
-
-    async with serving(tmp_path, content) as served:
-        async with served.ask(stream=True) as response:
-            await response.content.readuntil(b"It")
-            request = await provider.arrival()
-        async with asyncio.timeout(30):
-            await request.disconnected.wait()
-
-
-async def test_what_a_tool_raises_is_a_502_without_its_secrets(
-    agent: Any, provider: FakeProvider, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    provider.will(calls(("weather", {"city": "Atlantis"})), answer("Again."))
-
-    async with serving(tmp_path, configured({"target": agent(CREATED)})) as served:
-        async with served.ask() as response:
-            body = await response.text()
-            assert response.status == 502
-        again = await served.text()
-
-    assert "LookupError" in body
-    assert "sk-secret" not in body
-    assert "sk-secret" in caplog.text
-    assert again == "Again."
-
-
-async def test_the_failure_of_the_model_is_told_from_others(
-    agent: Any, provider: FakeProvider, tmp_path: Path
-) -> None:
-    provider.will(fail(429))
-
-    async with (
-        serving(tmp_path, configured({"target": agent(CREATED)})) as served,
-        served.ask() as response,
-    ):
-        body = await response.json()
-
-    assert (response.status, body["error"]["code"]) == (429, "rate_limit_exceeded")
 
 
 SILENT = """

@@ -14,7 +14,8 @@ from opensoul.adapters.python_agents import Status
 from tests.app.serving import serving
 from tests.fakes.behaviours import USAGE, answer, chunk
 from tests.fakes.provider import FakeProvider
-from tests.python_agents.bench import OPENAI_AGENTS, bench, call, calling, says, written
+from tests.python_agents.agents import OPENAI_AGENTS
+from tests.python_agents.bench import bench, call, calling, says, written
 from tests.python_agents.conftest import Write, configured
 from tests.python_agents.test_functions import text_of
 

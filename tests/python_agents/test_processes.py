@@ -10,6 +10,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from opensoul.adapters.python_agents import Status
@@ -20,7 +21,8 @@ from opensoul.domain.access import Principal
 from opensoul.domain.agents import PythonTarget
 from opensoul.domain.models import TextDelta
 from opensoul.domain.runs import Answered
-from tests.app.serving import Served, serving
+from tests.app.serving import SECRET, Served, serving
+from tests.e2e.process import GatewayProcess
 from tests.python_agents.conftest import Write, configured
 from tests.python_agents.test_functions import (
     ASYNC_GENERATOR,
@@ -292,12 +294,13 @@ async def test_children_of_a_killed_process_neither_hide_its_death_nor_outlive_i
         import asyncio
         import os
         import time
+        from opensoul.api import ToolStarted
         async def agent(run):
             child = os.fork()
             if not child:
                 time.sleep(3600)
                 os._exit(0)
-            yield f"{child}"
+            yield [f"{child}", ToolStarted("c", "die", "{}")]
             os.kill(os.getpid(), 9)
             await asyncio.Event().wait()
     """
@@ -349,3 +352,92 @@ async def test_a_client_that_reads_keeps_up_with_a_process_that_yields_at_full_s
             end = (end + chunk)[-200:]
 
     assert end.endswith(b"data: [DONE]\n\n")
+
+
+FORKS = """
+    import asyncio
+    import os
+    import time
+    async def agent(run):
+        how, _, number = run.text.partition(" ")
+        for _ in range(int(number)):
+            child = os.fork()
+            if not child:
+                held = bytearray(300_000_000 if how == "grow" else 1)
+                time.sleep(3600)
+                os._exit(0)
+            yield f"{child} "
+        await asyncio.sleep(3600)
+"""
+
+
+@pytest.mark.e2e
+async def test_children_of_a_process_do_not_outlive_a_killed_gateway(
+    write: Write, tmp_path: Path
+) -> None:
+    content = configured({"target": f"{write(FORKS)}:agent", "path": str(tmp_path), **PROCESS})
+    gateway = GatewayProcess(tmp_path, json.dumps(content))
+    body = {"model": "opensoul", "stream": True, "messages": says("sleep 1")}
+    headers = {"Authorization": f"Bearer {SECRET}"}
+
+    await asyncio.to_thread(gateway.start)
+    async with (
+        aiohttp.ClientSession(gateway.url, headers=headers) as client,
+        client.post("/v1/chat/completions", json=body) as response,
+    ):
+        child = await pid_of(response)
+        worker = os.getpgid(child)
+        await asyncio.to_thread(gateway.kill)
+
+    assert worker != gateway.pid
+    assert await asyncio.to_thread(dies, child)
+    assert await asyncio.to_thread(dies, worker)
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [("sleep 150", "it had more than 128 processes"), ("grow 1", "more than 200 MB of memory")],
+)
+async def test_children_count_among_what_a_process_uses(
+    text: str, why: str, write: Write, tmp_path: Path
+) -> None:
+    runner = {"target": f"{write(FORKS)}:agent", "memoryMegabytes": 200, **PROCESS}
+    if "sleep" in text:
+        del runner["memoryMegabytes"]
+
+    async with serving(tmp_path, configured(runner)) as served:
+        async with served.ask(stream=True, messages=says(text)) as response:
+            child = await pid_of(response)
+            end = await rest_of(response)
+        gone = await asyncio.to_thread(dies, child)
+
+    assert why in end
+    assert gone
+
+
+async def test_a_process_that_sends_more_than_it_is_asked_for_is_killed(
+    write: Write, tmp_path: Path
+) -> None:
+    floods = """
+        import json
+        import os
+        import select
+        import sys
+        def agent(run):
+            body = json.dumps({"op": "events", "run": 1, "events": []}).encode()
+            frame, gateway = len(body).to_bytes(4) + body, int(sys.argv[2])
+            while True:
+                left = frame
+                while left:
+                    select.select([], [gateway], [])
+                    left = left[os.write(gateway, left):]
+    """
+    target = PythonTarget(f"{write(floods)}:agent", str(tmp_path))
+    worker = await Worker.start(target, {}, most_held=100_000)
+    await worker.loaded
+
+    worker.begin(run_of("flood"))
+    await worker.ended.wait()
+
+    assert worker.why == "it sent more than it was asked for"

@@ -9,7 +9,7 @@ from contextlib import aclosing, suppress
 import pytest
 
 from opensoul.adapters.python_agents.errors import UserCodeExited
-from opensoul.adapters.python_agents.threads import AgentThread, Pump
+from opensoul.adapters.python_agents.threads import AgentThread, Pump, taken
 
 MANY = 2_000
 """Far more than a Pump holds."""
@@ -135,3 +135,71 @@ async def test_a_stream_that_catches_its_cancellation_and_goes_on_is_closed(ther
 
     assert ended == ["closed"]
     assert not pump.is_stuck
+
+
+async def test_a_stream_can_wait_until_its_reader_asks_for_more(there: Loop) -> None:
+    done: list[int] = []
+
+    async def effects() -> AsyncGenerator[list[int]]:
+        for number in range(MANY):
+            yield [number]
+            if not number % 100:
+                await taken()
+            done.append(number)
+
+    processed: list[int] = []
+    async with aclosing(Pump(effects, there).read()) as batches:
+        async for batch in batches:
+            await asyncio.sleep(0)
+            assert all(number in processed for number in done if not number % 100)
+            processed += batch
+
+    assert done == processed == list(range(MANY))
+
+
+@pytest.mark.parametrize("in_a_thread", [False, True])
+async def test_what_a_hook_announces_is_read_before_the_hook_goes_on(
+    there: Loop, in_a_thread: bool
+) -> None:
+    order: list[str] = []
+
+    async def hook() -> None:
+        await taken("tool")
+        order.append("runs")
+
+    async def stream() -> AsyncGenerator[list[str]]:
+        yield ["text"]
+        await (asyncio.to_thread(asyncio.run, hook()) if in_a_thread else hook())
+        yield ["end"]
+
+    async with aclosing(Pump(stream, there).read()) as batches:
+        async for batch in batches:
+            await asyncio.sleep(0)
+            order += batch
+
+    assert order == ["text", "tool", "runs", "end"]
+
+
+async def test_a_hook_of_a_run_that_has_ended_is_cancelled(there: Loop) -> None:
+    ended: list[str] = []
+
+    async def hook() -> None:
+        try:
+            await taken("tool")
+        except asyncio.CancelledError:
+            ended.append("hook")
+
+    async def stream() -> AsyncGenerator[list[str]]:
+        task = asyncio.create_task(hook())
+        try:
+            yield ["text"]
+            await asyncio.Event().wait()
+        finally:
+            await task
+
+    async with aclosing(Pump(stream, there).read()) as batches:
+        async for batch in batches:
+            if "tool" in batch:
+                break
+
+    assert ended == ["hook"]

@@ -13,7 +13,8 @@ import pytest_asyncio
 from opensoul.adapters.python_agents import Status
 from tests.fakes.behaviours import answer
 from tests.fakes.provider import FakeProvider
-from tests.python_agents.bench import PYDANTIC_AI, bench, call, calling, says, written
+from tests.python_agents.agents import PYDANTIC_AI
+from tests.python_agents.bench import bench, call, calling, says, written
 from tests.python_agents.conftest import Write
 from tests.python_agents.test_functions import text_of
 
@@ -177,7 +178,7 @@ async def test_an_approval_beside_calls_of_the_client_is_left_to_the_next_reques
         await agent.whole(user="ada", messages=[result], tools=[LOOK])
         results = {m["tool_call_id"]: m["content"] for m in agent.sent() if m["role"] == "tool"}
 
-        assert agent.paid == []
+        assert agent.ran == []
     assert handed["function"]["name"] == "look"
     assert results[handed["id"]] == "blue"
     assert results["c1"].startswith("not run")

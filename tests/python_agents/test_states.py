@@ -193,27 +193,73 @@ async def test_an_adapter_that_cannot_be_loaded_harms_no_other_agent(
     assert "the adapter of a framework cannot be loaded" in caplog.text
 
 
-@pytest.mark.parametrize("package", ["", "things."], ids=["module", "package"])
-async def test_a_module_of_the_same_name_in_another_directory_is_refused(
-    package: str, tmp_path: Path
+AGENT = "def agent(run):\n    return 'hi'\n"
+SAME = {
+    "the target": {"NAME.py": AGENT},
+    "a module of a package": {"things/NAME.py": AGENT},
+    "a helper": {"agent_PATH.py": f"from NAME import helper\n{AGENT}", "NAME.py": "helper = 1"},
+    "a helper that is imported later": {
+        "agent_PATH.py": "def agent(run):\n    import NAME\n    return NAME.text",
+        "NAME.py": "text = 'hi'",
+    },
+    "a helper of a helper": {
+        "pack_PATH/__init__.py": "",
+        "pack_PATH/main.py": f"from .inner import more\n{AGENT}",
+        "pack_PATH/inner.py": "import NAME.deep\nmore = 1",
+        "NAME/__init__.py": "",
+        "NAME/deep.py": "",
+    },
+}
+
+
+@pytest.mark.parametrize("files", SAME.values(), ids=SAME)
+async def test_a_module_of_the_same_name_in_another_path_is_refused(
+    files: dict[str, str], tmp_path: Path
 ) -> None:
     name = f"same_{uuid.uuid4().hex[:8]}"
     paths = [tmp_path / "one", tmp_path / "two"]
+    found = []
     for path in paths:
-        folder = path / package.strip(".")
-        folder.mkdir(parents=True)
-        (folder / f"{name}.py").write_text(f"def agent(run):\n    return {path.name!r}\n")
+        for file, text in files.items():
+            written = path / file.replace("NAME", name).replace("PATH", f"{path.name}_{name}")
+            written.parent.mkdir(parents=True, exist_ok=True)
+            written.write_text(text.replace("NAME", name))
+            if "def agent" in text:
+                module = ".".join(written.relative_to(path).with_suffix("").parts)
+                target = PythonTarget(f"{module}:agent", str(path))
+                found.append(Agent(path.name, "", python=target))
     agents = PythonAgents(lambda group: [])
-    agents.configure(
-        Agent(path.name, "", python=PythonTarget(f"{package}{name}:agent", str(path)))
-        for path in paths
-    )
+    agents.configure(found)
 
-    one, two = [await agents.loaded(path.name) for path in paths]
+    states = [await agents.loaded(path.name) for path in paths]
     await agents.close()
 
-    assert sorted((one.status, two.status)) == [Status.FAILED, Status.READY]
-    assert "was imported from" in one.what + two.what
+    good, bad = sorted(states, key=lambda state: state.status is Status.FAILED)
+    assert (good.status, bad.status) == (Status.READY, Status.FAILED), (good.what, bad.what)
+    assert all(str(path) in bad.what for path in paths)
+    assert name in bad.what
+    assert 'isolation: "process"' in bad.what
+
+
+async def test_modules_of_other_names_and_the_parts_of_a_namespace_are_not_in_the_way(
+    tmp_path: Path,
+) -> None:
+    name = f"spaces_{uuid.uuid4().hex[:8]}"
+    for path in ("one", "two"):
+        folder = tmp_path / path / name
+        folder.mkdir(parents=True)
+        (folder / f"{path}.py").write_text(f"import json\nimport os.path\n{AGENT}")
+        (tmp_path / path / "json.py").write_text("is_not_imported = True")
+    agents = PythonAgents(lambda group: [])
+    agents.configure(
+        Agent(path, "", python=PythonTarget(f"{name}.{path}:agent", str(tmp_path / path)))
+        for path in ("one", "two")
+    )
+
+    states = [await agents.loaded(path) for path in ("one", "two")]
+    await agents.close()
+
+    assert [state.status for state in states] == [Status.READY] * 2, states
 
 
 async def test_a_module_behind_a_symbolic_link_is_loaded(tmp_path: Path) -> None:

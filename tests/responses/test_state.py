@@ -10,9 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dependency_injector import providers
 
+from opensoul.adapters.persistence.memory import MemoryResponses
+from opensoul.domain.errors import StoreFailed
+from opensoul.domain.responses import StoredResponse
 from tests.app.keyed import created, provider
-from tests.app.serving import Served, serving
+from tests.app.serving import SECRET, Served, serving
 from tests.approvals.office import ARGUMENTS, calls, open_office
 from tests.fakes.behaviours import answer, fail
 from tests.fakes.provider import FakeProvider
@@ -194,6 +198,40 @@ async def test_a_wrong_page_is_refused(served: Served, query: str) -> None:
     status, answered = await call(served, "GET", f"/v1/responses/{first['id']}/input_items?{query}")
 
     assert (status, answered["error"]["param"]) == (400, query.partition("=")[0])
+
+
+class FailingOnce(MemoryResponses):
+    """It cannot be written to at first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attempts = 0
+
+    async def put(self, response: StoredResponse) -> None:
+        self.attempts += 1
+        if self.attempts == 1:
+            raise StoreFailed("The disk is full.")
+        await super().put(response)
+
+
+@pytest.mark.parametrize("key", [None, "again"])
+async def test_a_response_that_could_not_be_stored_is_sent_again_under_its_key(
+    key: str | None, tmp_path: Path, provider: FakeProvider
+) -> None:
+    parts = {"stored_responses": providers.Object(FailingOnce())}
+    body = {"model": "opensoul", "input": "Hi", "background": True}
+    headers = {"Authorization": f"Bearer {SECRET}"} | ({"Idempotency-Key": key} if key else {})
+    async with serving(tmp_path, content(provider), **parts) as served:
+        for wanted in (503, 200):
+            async with served.client.post("/v1/responses", json=body, headers=headers) as sent:
+                answered = await sent.json()
+                assert sent.status == wanted, answered
+        ended = await frames(served, f"/v1/responses/{answered['id']}?stream=true")
+        async with served.client.get("/v1/runs", headers=headers) as sent:
+            statuses = {run["status"] for run in (await sent.json())["data"]}
+
+    assert ended[-1]["type"] == "response.completed"
+    assert statuses == ({"finished"} if key else {"finished", "aborted"})
 
 
 async def test_items_of_stored_responses_can_be_referred_to(

@@ -7,10 +7,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from opensoul.adapters.persistence.memory import MemoryLimits
+from opensoul.adapters.persistence.memory import (
+    MemoryHeartbeats,
+    MemoryLimits,
+    OneNode,
+    SingleNode,
+)
 from opensoul.adapters.persistence.memory.store import MemoryStore
 from opensoul.adapters.persistence.queue import Lanes, LocalQueue
-from opensoul.adapters.transports.control.broadcast import broadcast_session_changes
 from opensoul.adapters.transports.control.broadcast.hub import Hub
 from opensoul.adapters.transports.control.broadcast.presence import Presence
 from opensoul.adapters.transports.control.connection.connection import (
@@ -143,7 +147,7 @@ class Bench:
         services = self.dependencies, self.hub
         models = ModelMethods(*services)
         chat = ChatMethods(*services)
-        broadcast_session_changes(self.session_service, self.hub, self.clock)
+        self.session_service.on_change(self.hub.session_changed)
         self.handlers: Handlers = {
             **chat.handlers(),
             **models.handlers(),
@@ -206,6 +210,9 @@ def dependencies(bench: Bench) -> Dependencies:
     missing: Any = None
     return Dependencies(
         gateway=bench.gateway,
+        bus=SingleNode("node"),
+        presence=None,
+        heartbeats=MemoryHeartbeats(),
         session_service=bench.session_service,
         approvals=missing,
         devices=missing,
@@ -222,6 +229,7 @@ def dependencies(bench: Bench) -> Dependencies:
         sandboxes=no_sandboxes,
         python_agents=tuple,
         facts=Facts("1", "host", "/state/opensoul.json", "/state", 0.0),
+        nodes=OneNode(bench.clock),
         store="memory",
         clock=bench.clock,
         new_id=bench.new_id,

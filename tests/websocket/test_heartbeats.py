@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -58,8 +58,8 @@ async def bell() -> AsyncIterator[Bell]:
 
 
 async def test_texts_wait_for_the_next_heartbeat_and_are_told_once(bell: Bell) -> None:
-    bell.heartbeats.note("one")
-    bell.heartbeats.note("two")
+    await bell.heartbeats.note("one")
+    await bell.heartbeats.note("two")
 
     await bell.wake("look")
     await bell.wake("again")
@@ -67,32 +67,33 @@ async def test_texts_wait_for_the_next_heartbeat_and_are_told_once(bell: Bell) -
     assert bell.asked == [["System: one", "System: two", "System: look"], ["System: again"]]
 
 
-def switched_off(bell: Bell) -> type[Exception]:
-    bell.heartbeats.enabled = False
+async def switched_off(bell: Bell) -> type[Exception]:
+    await bell.heartbeats.turn(False)
     return Unavailable
 
 
-def blocked(bell: Bell) -> type[Exception]:
+async def blocked(bell: Bell) -> type[Exception]:
     sessions = SessionSettings(send_policy=SendPolicy(default_allow=False))
     bell.bench.settings = replace(bell.bench.settings, sessions=sessions)
     return SendBlocked
 
 
-def unreserved(bell: Bell) -> type[Exception]:
+async def unreserved(bell: Bell) -> type[Exception]:
     bell.log.reserve_failure = StoreFailed("the disk is full")
     return StoreFailed
 
 
 @pytest.mark.parametrize("refuse", [switched_off, blocked, unreserved])
 async def test_texts_wait_on_where_the_run_is_refused(
-    bell: Bell, refuse: Callable[[Bell], type[Exception]]
+    bell: Bell, refuse: Callable[[Bell], Awaitable[type[Exception]]]
 ) -> None:
     before = bell.bench.settings
-    bell.heartbeats.note("one")
-    with pytest.raises(refuse(bell)):
+    await bell.heartbeats.note("one")
+    with pytest.raises(await refuse(bell)):
         await bell.heartbeats.wake(OPERATOR, "look")
-    bell.heartbeats.note("two")
-    bell.bench.settings, bell.heartbeats.enabled = before, True
+    await bell.heartbeats.note("two")
+    bell.bench.settings = before
+    await bell.heartbeats.turn(True)
     bell.log.reserve_failure = None
 
     await bell.wake("look again")
@@ -105,7 +106,7 @@ async def test_texts_wait_on_where_the_session_is_busy(bell: Bell) -> None:
     busy: dict[str, Any] = {"message": "hi", "idempotencyKey": "busy", "sessionKey": "main"}
     bell.bench.runner.script("busy", gate := Gate(), answered())
     await bell.bench.ask("chat.send", **busy)
-    bell.heartbeats.note("one")
+    await bell.heartbeats.note("one")
     with pytest.raises(SessionBusy):
         await bell.heartbeats.wake(OPERATOR, "look")
     gate.opened.set()
@@ -117,13 +118,13 @@ async def test_texts_wait_on_where_the_session_is_busy(bell: Bell) -> None:
 
 
 async def test_a_client_that_leaves_does_not_take_texts_with_it(bell: Bell) -> None:
-    bell.heartbeats.note("one")
+    await bell.heartbeats.note("one")
     bell.log.gate = gate = Gate()
     before = asyncio.all_tasks()
     waking = asyncio.create_task(bell.heartbeats.wake(OPERATOR, "look"))
     await gate.reached.wait()
     begun = asyncio.all_tasks() - before
-    bell.heartbeats.note("two")
+    await bell.heartbeats.note("two")
     waking.cancel()
     await asyncio.gather(waking, return_exceptions=True)
     bell.log.reserve_failure = StoreFailed("the disk is full")
@@ -138,10 +139,10 @@ async def test_a_client_that_leaves_does_not_take_texts_with_it(bell: Bell) -> N
 
 async def test_one_text_too_many_is_refused_and_the_others_stay(bell: Bell) -> None:
     for number in range(20):
-        bell.heartbeats.note(str(number))
+        await bell.heartbeats.note(str(number))
 
     with pytest.raises(GatewayBusy, match="20 texts wait"):
-        bell.heartbeats.note("one too many")
+        await bell.heartbeats.note("one too many")
 
     await bell.wake("look")
     assert bell.asked == [[*(f"System: {number}" for number in range(20)), "System: look"]]

@@ -5,20 +5,30 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .locations import Locations, NoPlace, Overrides, home_directory, is_text, locate
+from .locations import (
+    DATABASE_VARIABLE,
+    Locations,
+    NoPlace,
+    Overrides,
+    home_directory,
+    is_text,
+    locate,
+)
 from .secret_texts import REDACTED, masked
 
 if TYPE_CHECKING:
     from .changes import Applied, Rejected, ReloadEvent, Skipped, differing, needs_restart
-    from .edit import ConfigEditor, redacted
+    from .edit import ConfigEditor, node_independent_text, redacted, save
     from .errors import ConfigInvalid, Issue
-    from .loading import Loaded, load
+    from .loading import Loaded, load, load_at
+    from .node_keys import find, of_node
     from .read import Inputs
     from .reference import render_reference
     from .schema import Root, json_schema
     from .watch import ConfigSource
 
 __all__ = [
+    "DATABASE_VARIABLE",
     "REDACTED",
     "Applied",
     "ConfigEditor",
@@ -35,18 +45,23 @@ __all__ = [
     "Root",
     "Skipped",
     "differing",
+    "find",
     "home_directory",
     "is_text",
     "json_schema",
     "load",
+    "load_at",
     "locate",
     "masked",
     "needs_restart",
+    "node_independent_text",
+    "of_node",
     "redacted",
     "render_reference",
+    "save",
 ]
 
-_MODULES = ("errors", "loading", "schema", "changes", "reference", "edit", "watch")
+_MODULES = ("errors", "loading", "schema", "changes", "reference", "edit", "node_keys", "watch")
 
 
 def __getattr__(name: str) -> Any:

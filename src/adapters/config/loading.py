@@ -10,7 +10,8 @@ from functools import partial
 from ...domain.settings import Settings
 from .build import build_settings
 from .errors import ConfigInvalid, Issue, Signature
-from .locations import Locations, locate
+from .locations import Locations
+from .node_keys import digest, find, literal_secrets, with_node_keys
 from .read import (
     Building,
     Files,
@@ -28,6 +29,10 @@ from .read import (
 )
 from .schema import Root
 
+_LITERAL = (
+    "must be a reference such as ${NAME} in a configuration that is in the database: secrets stay "
+    "with the nodes"
+)
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 
 
@@ -38,13 +43,8 @@ class Document:
     tree: Node
     files: Files
     exists: bool
-
-    @property
-    def generation(self) -> str:
-        """A digest of all files: equal in every process that has read the same content."""
-        digests = self.files.digests
-        lines = "".join(f"{file} {digests[file]}\n" for file in sorted(digests))
-        return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    ignored: tuple[str, ...] = ()
+    """Top-level keys of the node's own file that have no effect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,11 @@ class Loaded:
 
 def load(inputs: Inputs) -> Loaded:
     """Find, read and validate the configuration. Raises ConfigInvalid with all errors."""
-    locations = locate(inputs.env, inputs.overrides, inputs.home)
+    return load_at(find(inputs.env, inputs.overrides, inputs.home), inputs)
+
+
+def load_at(locations: Locations, inputs: Inputs) -> Loaded:
+    """Read and validate the configuration there. Raises ConfigInvalid with all errors."""
     return build(read(locations, inputs), locations, inputs)
 
 
@@ -112,7 +116,10 @@ def read(
             files.fail(Issue(main, "", None, "there is no such file"))
     except Unreadable as error:
         files.fail(Issue(main, "", error.line, error.message))
-    document = Document(tree, files, exists)
+    ignored: tuple[str, ...] = ()
+    if locations.node_path is not None:
+        tree, ignored = with_node_keys(tree, files, locations.node_path, inputs.home)
+    document = Document(tree, files, exists, ignored)
     if files.incomplete:
         raise ConfigInvalid(files.issues, files.signatures)
     return document
@@ -127,9 +134,18 @@ def build(document: Document, locations: Locations, inputs: Inputs) -> Loaded:
     absolute = partial(absolute_path, inputs, locations)
     secrets = SecretRefs(env, files, absolute, providers_of(document.tree))
     problems.tree = resolved(document.tree, env, secrets, problems.report)
+    if locations.node_path is not None:
+        if document.ignored:
+            keys = ", ".join(document.ignored)
+            notes.append(
+                f"{keys} in {locations.node_path} have no effect: the configuration is in the "
+                "database (node.config)."
+            )
+        for path in literal_secrets(document.tree, problems.tree, str(locations.config_path)):
+            problems.report(path, _LITERAL)
     checked = validate(problems.tree, problems)
     building = Building(inputs, locations, env, checked, problems, notes)
-    settings = build_settings(building, document.generation, exists=document.exists)
+    settings = build_settings(building, digest(document.tree.plain()), exists=document.exists)
     if problems.any():
         raise ConfigInvalid(problems.all(), files.signatures)
     return Loaded(settings, checked.config, locations, document, problems.tree, env)

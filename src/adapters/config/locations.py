@@ -12,7 +12,11 @@ from ...domain.models import Secret
 
 CONFIG_NAMES = ("opensoul.json", "openclaw.json", "clawdbot.json", "moltbot.json", "moldbot.json")
 STATE_DIR_NAMES = (".opensoul", ".openclaw", ".clawdbot", ".moltbot", ".moldbot")
+DATABASE_VARIABLE = "OPENSOUL_DATABASE_URL"
+"""Of the environment: the database of several processes, where the configuration names none."""
 STORE_NAME = "opensoul.sqlite3"
+SHARED_NAME = "shared-config.json5"
+"""The copy of the configuration in the database, in the state directory."""
 _HOMELESS = (
     "{}, and the user has none: HOME is not set and there is no passwd entry. "
     "Set HOME, or set OPENSOUL_STATE_DIR to an absolute path."
@@ -42,15 +46,23 @@ class NoPlace(OSError):
 
 @dataclass(frozen=True, slots=True)
 class Locations:
-    """`explicit`: the operator named the configuration file, so it must exist."""
+    """`explicit`: the operator named the configuration file, so it must exist. `node_path`: the
+    file with the keys of this node, where `config_path` is a copy of the configuration that is in
+    the database."""
 
     state_dir: Path
     config_path: Path
     explicit: bool
+    node_path: Path | None = None
 
     @property
     def store_path(self) -> Path:
         return self.state_dir / STORE_NAME
+
+    @property
+    def base_dir(self) -> Path:
+        """Where relative paths in the configuration start."""
+        return (self.node_path or self.config_path).parent
 
     @property
     def skills_path(self) -> Path:

@@ -17,6 +17,7 @@ from .errors import TargetInvalid, own_frames
 from .functions import stream
 from .loading import load
 from .models import ModelAccess, provided
+from .modules import Modules
 from .processes import ProcessHost
 from .recognition import Find, Frameworks, described
 from .runs import AgentEvent, AgentRun
@@ -70,8 +71,9 @@ class Host(Protocol):
         ...
 
 
-async def _load(target: PythonTarget, frameworks: Frameworks) -> tuple[object, str]:
+def _load(target: PythonTarget, frameworks: Frameworks, modules: Modules) -> tuple[object, str]:
     """The agent and its description. Raises TargetInvalid."""
+    modules.add(target)
     loaded = load(target)
     return loaded, described(loaded, frameworks)
 
@@ -79,20 +81,23 @@ async def _load(target: PythonTarget, frameworks: Frameworks) -> tuple[object, s
 class InlineHost:
     """On the Gateway's own event loop."""
 
-    def __init__(self, target: PythonTarget, frameworks: Frameworks) -> None:
+    def __init__(self, target: PythonTarget, frameworks: Frameworks, modules: Modules) -> None:
         self._target = target
         self._frameworks = frameworks
+        self._modules = modules
         self._loaded: object = None
         self._thread: AgentThread | None = None
 
     async def load(self) -> str:
         # In a thread that the end of the process does not wait for: an import may never end.
         self._thread = AgentThread(f"import {self._target.target}")
-        self._loaded, what = await self._thread.call(_load(self._target, self._frameworks))
+        loading = partial(_load, self._target, self._frameworks, self._modules)
+        self._loaded, what = await self._thread.call(loading)
         return what
 
     async def stream(self, run: AgentRun) -> AsyncGenerator[list[AgentEvent]]:
-        pump = Pump(lambda: stream(self._loaded, run, self._frameworks), None)
+        make = partial(stream, self._loaded, run, self._frameworks)
+        pump = Pump(make, None)
         async with aclosing(pump.read()) as batches:
             async for batch in batches:
                 yield batch
@@ -163,14 +168,17 @@ def _package(target: PythonTarget) -> _Package:
 class ThreadHost:
     """In the thread of the agent's package."""
 
-    def __init__(self, target: PythonTarget, frameworks: Frameworks, threads: Threads) -> None:
+    def __init__(
+        self, target: PythonTarget, frameworks: Frameworks, modules: Modules, threads: Threads
+    ) -> None:
         self._target = target
         self._frameworks = frameworks
+        self._modules = modules
         self._threads = threads
         self._loaded: object = None
 
     async def load(self) -> str:
-        loading = _load(self._target, self._frameworks)
+        loading = partial(_load, self._target, self._frameworks, self._modules)
         self._loaded, what = await self._threads.of(self._target).call(loading)
         return what
 
@@ -235,6 +243,7 @@ class PythonAgents:
         self._frameworks = Frameworks(find)
         self._models = models
         self._threads = Threads()
+        self._modules = Modules()
         self._entries: dict[str, _Entry] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -326,10 +335,10 @@ class PythonAgents:
 
     def _host(self, target: PythonTarget) -> Host:
         if target.isolation is Isolation.INLINE:
-            return InlineHost(target, self._frameworks)
+            return InlineHost(target, self._frameworks, self._modules)
         if target.isolation is Isolation.PROCESS:
             return ProcessHost(target)
-        return ThreadHost(target, self._frameworks, self._threads)
+        return ThreadHost(target, self._frameworks, self._modules, self._threads)
 
     async def _load(self, entry: _Entry) -> str:
         extra = {"agent": entry.agent_id, "target": entry.target.target}

@@ -25,9 +25,10 @@ from ...domain.runs import (
     consumes,
 )
 from ...domain.sessions import estimate, estimate_all
+from .portions import PORTION, Portions, waits_behind
 from .recognition import Frameworks, unwrapped
 from .runs import ENDS, YIELDED, AgentEvent, AgentEvents, AgentRun
-from .threads import CallThread
+from .threads import CallThread, taken
 from .wire import BrokenFrame, checked
 
 _END = object()
@@ -36,7 +37,8 @@ _END = object()
 async def stream(
     target: object, run: AgentRun, frameworks: Frameworks
 ) -> AsyncGenerator[list[AgentEvent]]:
-    """The events of a target; the last one ends the run.
+    """The events of a target; the last one ends the run. Part of a Pump's stream: behind events
+    that begin a tool, and behind many characters, it goes on once they are stored.
 
     What a function returns decides what it was: a text is the answer, and an agent of a framework
     is called with the run. Code that is not asynchronous runs in threads of its own.
@@ -52,13 +54,16 @@ async def stream(
                 async for batch in events:
                     yield batch
             return
+    portions = Portions(run.agent_id)
     events_of = found[1].run(target, run)
     async with aclosing(events_of):
         async for item in events_of:
-            batch = _checked(item)
-            yield batch
-            if batch and isinstance(batch[-1], ENDS):
-                return
+            for batch in portions.of(_checked(item)):
+                yield batch
+                if isinstance(batch[-1], ENDS):
+                    return
+                if waits_behind(batch):
+                    await taken()
     raise AgentFailed(f"The agent `{run.agent_id}` ended without an answer.")
 
 
@@ -92,13 +97,16 @@ async def _in_thread(function: Callable[[AgentRun], object], run: AgentRun) -> o
 async def _of_function(result: object, run: AgentRun) -> AsyncGenerator[list[AgentEvent]]:
     """The events of a plain function, whose answer is the text that it yields or returns."""
     texts: list[str] = []
+    portions = Portions(run.agent_id)
     usage: Usage | None = None
     calls: tuple[ClientCalls, ...] = ()
     items = result if isinstance(result, AsyncGenerator) else _items(result)
     async with aclosing(items):
         async for item in items:
-            if type(item) is str:  # The usual case, without the work of the others.
+            # The usual case, without the work of the others.
+            if type(item) is str and len(item) <= PORTION <= portions.left:
                 if item:
+                    portions.left -= len(item)
                     delta = TextDelta(item)
                     texts.append(item)
                     yield [delta]
@@ -115,10 +123,13 @@ async def _of_function(result: object, run: AgentRun) -> AsyncGenerator[list[Age
                     continue
                 batch.append(event)
                 if isinstance(event, ENDS):
-                    yield batch
+                    break
+            for portion in portions.of(batch):
+                yield portion
+                if isinstance(portion[-1], ENDS):
                     return
-            if batch:
-                yield batch
+                if waits_behind(portion):
+                    await taken()
     message = text_message(Role.ASSISTANT, "".join(texts))
     stop = StopReason.STOP
     if calls:

@@ -12,15 +12,24 @@ import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
 from itertools import count
-from pathlib import Path
 
 from ...domain.agents import PythonTarget
 from ...domain.errors import AgentFailed, FailureKind, InvalidRequest, ModelFailed
+from . import sessions
 from .errors import RemoteFailure, TargetInvalid
 from .models import current_access, environment
 from .runs import ENDS, AgentEvent, AgentRun
 from .threads import LoopBlocked
-from .wire import BrokenFrame, Frame, dump_run, frame_of, load_events, read_frame
+from .wire import (
+    MOST_BYTES,
+    MOST_SENT,
+    BrokenFrame,
+    Frame,
+    dump_run,
+    frame_of,
+    load_events,
+    read_frame,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -36,17 +45,34 @@ _LAST = 1.0
 """Seconds in which the last output of a dead process is read: a child of it may hold that open."""
 _MOST_LINES = 1_000
 """Printed lines that are logged in a second."""
-_PAGE = os.sysconf("SC_PAGE_SIZE")
+_MOST_PROCESSES = 128
+"""Processes that the code of an agent may have at the same time."""
+_MOST_HELD = MOST_SENT + MOST_BYTES
+"""Bytes of a run that wait for their reader: a process sends one frame beyond MOST_SENT at most."""
 
-_Queue = asyncio.Queue[Frame | None]
+
+class _Queue(asyncio.Queue[Frame | None]):
+    """The frames of a run; None behind the last one of a dead process."""
+
+    held = 0
+    """Bytes since the process was asked to go on."""
 
 
 class Worker:
     """One worker process. `ended` is set once it is dead, and `why` then says what it died of."""
 
-    def __init__(self, process: asyncio.subprocess.Process, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        writer: asyncio.StreamWriter,
+        lifeline: int,
+        most_held: int,
+    ) -> None:
         self._process = process
         self._writer = writer
+        self._lifeline = lifeline
+        """The end of a pipe, on whose other end something waits that kills the process."""
+        self._most_held = most_held
         self._runs: dict[int, _Queue] = {}
         """By numbers: a run that goes on behind an approval is called again under the same id."""
         self._numbers = count(1)
@@ -63,41 +89,45 @@ class Worker:
         self._tasks: list[asyncio.Task[None]] = []
 
     @classmethod
-    async def start(cls, target: PythonTarget, env: Mapping[str, str]) -> Worker:
+    async def start(
+        cls, target: PythonTarget, env: Mapping[str, str], *, most_held: int = _MOST_HELD
+    ) -> Worker:
         """Start a process and have it load the agent. `env` adds to the environment."""
         ours, theirs = socket.socketpair()
         # A pipe of asyncio's would hide the death of the process while its children hold it open.
         read, write = os.pipe()
         printed = os.fdopen(read, "rb", 0)
+        watched, lifeline = os.pipe()
         try:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", _WORKER, str(theirs.fileno())),
+                *(sys.executable, "-m", _WORKER, str(watched), str(theirs.fileno())),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=write,
                 stderr=asyncio.subprocess.STDOUT,
-                pass_fds=(theirs.fileno(),),
+                pass_fds=(watched, theirs.fileno()),
                 start_new_session=True,
                 env={**os.environ, **env},
             )
         except BaseException:
             ours.close()
             printed.close()
+            os.close(lifeline)
             raise
         finally:
             theirs.close()
             os.close(write)
+            os.close(watched)
         reader, writer = await asyncio.open_connection(sock=ours)
         output = asyncio.StreamReader()
         pipe, _ = await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(output), printed
         )
-        worker = cls(process, writer)
+        worker = cls(process, writer, lifeline, most_held)
         worker._tasks = [
             asyncio.create_task(worker._read(reader)),
             asyncio.create_task(worker._log(output, target)),
+            asyncio.create_task(worker._watch(target.memory_bytes)),
         ]
-        if target.memory_bytes is not None:
-            worker._tasks.append(asyncio.create_task(worker._watch(target.memory_bytes)))
         worker._tasks.append(asyncio.create_task(worker._follow(pipe, *worker._tasks)))
         worker._send(op="load", target=target.target, path=target.path)
         return worker
@@ -117,6 +147,12 @@ class Worker:
         self._send(op="run", run=number, of=dump_run(run))
         self._runs[number] = queue
         return number, queue
+
+    def accept(self, number: int) -> None:
+        """The events that the process of a run waits for are processed."""
+        if (queue := self._runs.get(number)) is not None:
+            queue.held = 0
+        self._send(op="accepted", run=number)
 
     def finished(self, number: int) -> None:
         """The run needs nothing more of the process."""
@@ -172,8 +208,8 @@ class Worker:
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
         try:
-            while (frame := await read_frame(reader)) is not None:
-                self._take(frame)
+            while (read := await read_frame(reader)) is not None:
+                self._take(*read)
         except (BrokenFrame, KeyError, TypeError) as error:
             self.kill(f"it sent what cannot be read ({error})")
 
@@ -198,6 +234,7 @@ class Worker:
             task.cancel()
         self.why = self.why or _ending(code)
         self._writer.close()
+        os.close(self._lifeline)
         pipe.close()
         self.ended.set()
         if not self.loaded.done():
@@ -206,7 +243,7 @@ class Worker:
             queue.put_nowait(None)
         self._runs.clear()
 
-    def _take(self, frame: Frame) -> None:
+    def _take(self, frame: Frame, size: int) -> None:
         match frame["op"]:
             case "loaded":
                 if not self.loaded.done():
@@ -221,6 +258,9 @@ class Worker:
                 queue = self._runs.get(frame["run"])
                 if queue is not None:
                     queue.put_nowait(frame)
+                    queue.held += size
+                    if queue.held > self._most_held:
+                        self.kill("it sent more than it was asked for")
             case op:
                 raise BrokenFrame(f"an operation {op!r}")
 
@@ -246,16 +286,28 @@ class Worker:
             if not lines % 100:  # Lines that are there already do not suspend this task.
                 await asyncio.sleep(0)
 
-    async def _watch(self, limit: int) -> None:
-        """Kill the process when it uses more memory than it may."""
+    async def _watch(self, limit: int | None) -> None:
+        """Kill the process when it and its children use more memory, or are more, than they may."""
+        others: list[int] = []
         while True:
             await asyncio.sleep(_LOOKS)
             try:
-                resident = _resident(self._process.pid)
+                used = sessions.resident(self._process.pid)
             except OSError:  # It is dead, or the system is not Linux.
                 return
-            if resident > limit:
+            # The process that watches the Gateway is one of the others.
+            if len(others) > 1 or sessions.has_children(self._process.pid):
+                others, more = await asyncio.to_thread(self._others, limit is not None)
+                used += more
+            if limit is not None and used > limit:
                 self.kill(f"it used more than {limit // 1024**2} MB of memory")
+            elif len(others) > _MOST_PROCESSES:
+                self.kill(f"it had more than {_MOST_PROCESSES} processes")
+
+    def _others(self, measures: bool) -> tuple[list[int], int]:
+        """The other processes of its session, and their memory."""
+        others = list(sessions.members(self._process.pid))
+        return others, sum(map(sessions.proportional, others)) if measures else 0
 
 
 class ProcessHost:
@@ -357,6 +409,8 @@ async def _read(worker: Worker, run: AgentRun) -> AsyncGenerator[list[AgentEvent
             yield events
             if ends:
                 return
+            if frame.get("waits"):
+                worker.accept(number)
             if not queue.empty():  # What is there already does not suspend this task.
                 await asyncio.sleep(0)
     except BrokenFrame as error:
@@ -395,11 +449,6 @@ def _ending(code: int) -> str:
     with suppress(ValueError):
         return f"signal {signal.Signals(-code).name}"
     return f"signal {-code}"
-
-
-def _resident(pid: int) -> int:
-    """The bytes of memory that a process uses. Raises OSError."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
 
 
 def _retrieve(future: asyncio.Future[str]) -> None:

@@ -36,7 +36,10 @@ class Framework(Protocol):
 
     def run(self, target: object, run: AgentRun) -> AsyncGenerator[AgentEvents]:
         """Answer. The last event is Answered, or ApprovalsAsked; Answered has all new messages, the
-        calls of tools and their results included. Closing it stops the work."""
+        calls of tools and their results included. Closing it stops the work.
+
+        Behind ToolStarted it goes on once that is stored, and the tool must not run before: where
+        the framework runs tools in other tasks, a hook that it calls before each tool waits."""
         ...
 
 

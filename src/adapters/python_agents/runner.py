@@ -51,6 +51,7 @@ from ...domain.tools import (
 )
 from .agents import PythonAgents
 from .errors import failure_of, own_frames
+from .portions import pieces
 from .runs import AgentEvent, AgentRun, ApprovalsAsked, Resumption
 
 logger = logging.getLogger(__name__)
@@ -368,7 +369,7 @@ class _Turn:
             calls, messages = self._with_own_ids(messages)
             events.append(ClientCalls(calls))
         if not self._said and (text := messages[-1].text):
-            events.insert(0, TextDelta(text))  # It was not streamed.
+            events[:0] = map(TextDelta, pieces(text))  # It was not streamed.
         self.answered = replace(answered, messages=messages, usage=usage)
         return [*events, self.answered]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ...domain.access import Principal
 from ...domain.messages import Image, Message, ToolCall
 from ...domain.models import Usage
-from ...domain.runs import RUNNER_EVENTS, Answered, RunnerEvent, StepDone, Waiting
+from ...domain.runs import RUNNER_EVENTS, Answered, RunnerEvent, StepDone, ToolStarted, Waiting
 from ...domain.tools import ToolSpec
 
 
@@ -86,3 +86,8 @@ YIELDED = (
 """The types of AgentEvent. Steps are the Gateway's, and approvals the way to wait."""
 ENDS = (Answered, ApprovalsAsked)
 """The events that end a run. ClientCalls come before Answered."""
+
+
+def begins_tool(batch: Sequence[AgentEvent]) -> bool:
+    """Whether a tool runs behind these events, which have to be stored before it does."""
+    return ToolStarted in map(type, batch)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import logging
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
@@ -38,6 +39,8 @@ class Pump(Generic[T]):
     Some frameworks close the connection of their model only when the task that reads them is
     cancelled, not when their generator is closed. `there` is the loop of that task; None: this one.
 
+    The stream is read ahead, unless its code waits for `taken`.
+
     Waking another thread costs more than all else here, so that the reader is woken once for
     everything that it has not seen. Each side clears its flag before it looks at what the flag is
     about, and the other side changes that before it looks at the flag: no change is missed.
@@ -55,6 +58,12 @@ class Pump(Generic[T]):
         """Made by the producer when it begins."""
         self._is_full = False
         """The producer waits, or is about to."""
+        self._barriers = 0
+        """How many wait until all is read, or are about to."""
+        self._is_reading = False
+        """The reader has batches, and has not asked for the next ones."""
+        self._is_left = False
+        """The reader asks for no more."""
         self._task: asyncio.Task[None] | None = None
         self._cancelled = False
         self._ended = False
@@ -78,6 +87,9 @@ class Pump(Generic[T]):
                     yield batch
                 elif self._room is None and not ended:
                     raise LoopBlocked
+                self._is_reading = False
+                if self._barriers:
+                    self._wake_producer()
                 if ended:
                     break
             if self._error is not None:
@@ -85,8 +97,26 @@ class Pump(Generic[T]):
         finally:
             self._error = None  # Its traceback refers to this object.
             unresponsive.cancel()
+            self._is_left = True
+            if self._barriers:
+                self._wake_producer()
             if not self._ended:
                 await self._cancel()
+
+    async def take(self, batch: list[T]) -> None:
+        """Yield a batch beside the stream, and return once the reader has asked for more behind all
+        that was yielded. To be called on the loop of the producer while that runs."""
+        if self._room is None:
+            return
+        if batch:
+            self._held.append(batch)
+            self._wake()
+        await self._until_read(self._room)
+
+    @property
+    def there(self) -> asyncio.AbstractEventLoop:
+        """The loop of the producer."""
+        return self._there
 
     async def _next(self) -> None:
         await self._fresh.wait()
@@ -118,6 +148,7 @@ class Pump(Generic[T]):
 
     async def _drive(self) -> None:
         self._room = asyncio.Event()
+        _producing.set(self)
         try:
             async with aclosing(self._make()) as stream:
                 async for batch in stream:
@@ -149,6 +180,18 @@ class Pump(Generic[T]):
             await room.wait()
         self._is_full = False
 
+    async def _until_read(self, room: asyncio.Event) -> None:
+        self._barriers += 1
+        try:
+            while self._held or self._is_reading:
+                if self._is_left:
+                    raise asyncio.CancelledError("The run has ended.")
+                room.clear()
+                if self._held or self._is_reading:
+                    await room.wait()
+        finally:
+            self._barriers -= 1
+
     def _wake(self) -> None:
         if self._woken:
             return
@@ -159,13 +202,37 @@ class Pump(Generic[T]):
             with suppress(RuntimeError):  # The loop of the reader is closed.
                 self._here.call_soon_threadsafe(self._fresh.set)
 
+    def _wake_producer(self) -> None:
+        if self._room is not None:
+            with suppress(RuntimeError):  # Its loop is closed.
+                self._there.call_soon_threadsafe(self._room.set)
+
     def _taken(self) -> list[T]:
+        self._is_reading = True  # Before anything is taken: see `_until_read`.
         batches = [self._held.popleft() for _ in range(len(self._held))]
-        if self._is_full and self._room is not None:
-            self._there.call_soon_threadsafe(self._room.set)
+        if self._is_full:
+            self._wake_producer()
         if len(batches) == 1:
             return batches[0]
         return [item for batch in batches for item in batch]
+
+
+_producing: ContextVar[Pump[Any] | None] = ContextVar("opensoul.pump", default=None)
+"""The Pump whose stream the code is part of."""
+
+
+async def taken(*items: Any) -> None:
+    """Yield the items beside the stream that this code is part of, and return once the reader of
+    the stream has asked for more behind all that was yielded: events of a run are then stored. Code
+    in other threads and tasks is part of the stream if it has a copy of its context."""
+    pump = _producing.get()
+    if pump is None:
+        return
+    work = pump.take(list(items))
+    if asyncio.get_running_loop() is pump.there:
+        await work
+    else:
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, pump.there))
 
 
 class CallThread:
@@ -233,6 +300,8 @@ class AgentThread:
     """A thread with an event loop, on which the code of one agent runs."""
 
     def __init__(self, name: str) -> None:
+        self._jobs: deque[Callable[[], None]] = deque()
+        self._closing = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._thread.start()
@@ -241,21 +310,43 @@ class AgentThread:
     def loop(self) -> asyncio.AbstractEventLoop:
         return self._loop
 
-    async def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of a coroutine that runs on the loop of the thread."""
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
+    async def call(self, function: Callable[[], T]) -> T:
+        """The result of a function, which is called in the thread while the loop is halted: modules
+        may call `asyncio.run` when they are imported. Raises what the function raises."""
+        future: concurrent.futures.Future[T] = concurrent.futures.Future()
+        context = copy_context()
+
+        def job() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(context.run(function))
+            except Exception as error:
+                future.set_exception(error)
+            except BaseException as error:  # It would end the thread here, and the program there.
+                exited = UserCodeExited(f"{type(error).__name__}: {error}")
+                exited.__cause__ = error
+                future.set_exception(exited)
+
+        self._jobs.append(job)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        return await asyncio.wrap_future(future)
 
     async def close(self) -> None:
         """End the loop and the thread. A thread that does not end is left to the process."""
+        self._closing = True
         self._loop.call_soon_threadsafe(self._loop.stop)
         await asyncio.to_thread(self._thread.join, _STOPPING)
         if self._thread.is_alive():
             logger.error("the thread of an agent does not end", extra={"of": self._thread.name})
 
     def _serve(self) -> None:
-        asyncio.set_event_loop(self._loop)
         try:
-            self._loop.run_forever()
+            while not self._closing:
+                asyncio.set_event_loop(self._loop)  # `asyncio.run` sets another one, then none.
+                self._loop.run_forever()
+                while self._jobs and not self._closing:
+                    self._jobs.popleft()()
         finally:
             _cancel_all(self._loop)
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())

@@ -1,9 +1,13 @@
 """What a Gateway and a worker process send one another: frames of JSON behind their length.
 
-From the Gateway: `load`, `run`, `cancel`. From a worker: `loaded`, `invalid`, `events`, `ended`,
-`failed`, and `blocked` where a run cannot begin because another one blocks the event loop. A worker
-runs code that the Gateway does not trust to be harmless: what it sends is read as data, and a frame
-has an upper limit.
+From the Gateway: `load`, `run`, `accepted`, `cancel`. From a worker: `loaded`, `invalid`, `events`,
+`ended`, `failed`, and `blocked` where a run cannot begin because another one blocks the event loop.
+A worker runs code that the Gateway does not trust to be harmless: what it sends is read as data,
+and a frame has an upper limit.
+
+A worker sends no more of a run behind `events` that have `waits` set, until the Gateway has
+processed them and sends `accepted`: those that begin a tool, which are stored before the tool runs,
+and those that make up MOST_SENT bytes.
 """
 
 from __future__ import annotations
@@ -24,6 +28,8 @@ from .runs import YIELDED, AgentEvent, AgentRun, ApprovalsAsked, Resumption
 
 MOST_BYTES = 256 * 1024 * 1024
 """Of one frame."""
+MOST_SENT = 1024 * 1024
+"""Bytes of a run that a worker sends before it waits for the Gateway."""
 _LENGTH = 4
 _MOST_TOKENS = 2**53
 """JSON numbers are exact up to there."""
@@ -35,8 +41,8 @@ class BrokenFrame(Exception):
     """The other side sent something that is no frame."""
 
 
-async def read_frame(reader: asyncio.StreamReader) -> Frame | None:
-    """The next frame; None at the end. Raises BrokenFrame."""
+async def read_frame(reader: asyncio.StreamReader) -> tuple[Frame, int] | None:
+    """The next frame and its bytes; None at the end. Raises BrokenFrame."""
     try:
         length = int.from_bytes(await reader.readexactly(_LENGTH))
         if length > MOST_BYTES:
@@ -50,7 +56,7 @@ async def read_frame(reader: asyncio.StreamReader) -> Frame | None:
         raise BrokenFrame(str(error)) from None
     if not isinstance(frame, dict):
         raise BrokenFrame("no object")
-    return frame
+    return frame, length
 
 
 def _loaded(body: bytes) -> object:

@@ -94,11 +94,13 @@ _COMMANDS = (
     "mcp",
     "status",
     "health",
+    "nodes",
     "logs",
     "devices",
     "keys",
     "token",
     "config",
+    "db",
     "doctor",
 )
 """In the order of the help. Each is a module of `commands` with a command of that name."""

@@ -15,9 +15,18 @@ from .agents import (
     runners,
     system_prompts,
 )
-from .authorization import access, devices, keys, limits, quotas
-from .configuration import config_file, inputs, locations, settings, source, token_file
-from .endpoints import control, transports
+from .authorization import access, devices, key_counters, keys, limits, quotas
+from .configuration import (
+    config_file,
+    configuration_watch,
+    inputs,
+    locations,
+    settings,
+    shared_configuration,
+    source,
+    token_file,
+)
+from .endpoints import control, meters, transports
 from .execution import (
     agent_sessions,
     approval_book,
@@ -26,28 +35,47 @@ from .execution import (
     gateway,
     generations,
     lanes,
-    local_queue,
     queue,
     responses,
     session_service,
     signals,
     token_counts,
+    work_queue,
 )
 from .persistence import (
+    bus,
     catalog,
     device_book,
     key_book,
     lock,
+    nodes,
     run_events,
-    run_log,
+    shared,
     store,
     stored_approvals,
     stored_responses,
     workspaces,
 )
-from .process import configure_logging, facts, lifecycle, log_bounds, readiness, stop_process
+from .process import (
+    configure_logging,
+    facts,
+    lifecycle,
+    log_bounds,
+    node_info,
+    readiness,
+    stop_process,
+)
 from .providers import cooldowns, embedders, embeddings, local, models, prepare, router
-from .tooling import all_tools, builtin_tools, mcp, sandbox, session_tools, tool_service, toolbox
+from .tooling import (
+    all_tools,
+    builtin_tools,
+    keyed_calls,
+    mcp,
+    sandbox,
+    session_tools,
+    tool_service,
+    toolbox,
+)
 
 __all__ = [
     "access",
@@ -56,9 +84,11 @@ __all__ = [
     "approval_book",
     "approvals",
     "builtin_tools",
+    "bus",
     "catalog",
     "commands",
     "config_file",
+    "configuration_watch",
     "configure_logging",
     "control",
     "cooldowns",
@@ -72,20 +102,24 @@ __all__ = [
     "generations",
     "inputs",
     "key_book",
+    "key_counters",
+    "keyed_calls",
     "keys",
     "knowledge",
     "lanes",
     "lifecycle",
     "limits",
     "local",
-    "local_queue",
     "locations",
     "lock",
     "log_bounds",
     "mcp",
+    "meters",
     "model_server",
     "models",
     "native",
+    "node_info",
+    "nodes",
     "prepare",
     "python",
     "python_agents",
@@ -95,12 +129,13 @@ __all__ = [
     "responses",
     "router",
     "run_events",
-    "run_log",
     "runners",
     "sandbox",
     "session_service",
     "session_tools",
     "settings",
+    "shared",
+    "shared_configuration",
     "signals",
     "source",
     "stop_process",
@@ -113,5 +148,6 @@ __all__ = [
     "tool_service",
     "toolbox",
     "transports",
+    "work_queue",
     "workspaces",
 ]

@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from ...adapters.config import ConfigEditor, ConfigSource, Inputs, Locations, Overrides, locate
+from ...adapters.config import ConfigEditor, ConfigSource, Inputs, Locations, Overrides, find
 from ...adapters.system.files import TokenFile
-from ...domain.ports import ConfigFile, CurrentSettings
+from ...domain.ports import ConfigFile, CurrentSettings, NodeBus
 from .. import plugins
 from ..reloads import Reloads
+from ..shared import SharedStores
+from ..shared_configuration import (
+    ConfigurationWatch,
+    CopiedDocument,
+    bring_up_to_date,
+    shared_document,
+    store_first,
+)
 
 
 def inputs(
@@ -29,14 +37,40 @@ def generated_token(state_dir: Path) -> str:
 
 
 def locations(env: Mapping[str, str], overrides: Overrides, home: Path | None) -> Locations:
-    return locate(env, overrides, home)
+    return find(env, overrides, home)
+
+
+def shared_configuration(locations: Locations, inputs: Inputs) -> CopiedDocument | None:
+    """The configuration in the database, copied; None: the configuration is a file."""
+    document = shared_document(locations, inputs)
+    if document is not None:
+        bring_up_to_date(document)
+        store_first(document, locations, inputs)
+    return document
+
+
+def configuration_watch(
+    bus: NodeBus,
+    shared: SharedStores | None,
+    shared_configuration: CopiedDocument | None,
+    source: ConfigSource,
+) -> ConfigurationWatch | None:
+    if shared is None or shared_configuration is None:
+        return None
+    return ConfigurationWatch(bus, shared.configurations, shared_configuration, source.check)
 
 
 def token_file(locations: Locations) -> TokenFile:
     return TokenFile(locations.state_dir)
 
 
-def source(inputs: Inputs, token_file: TokenFile, reloads: Reloads) -> ConfigSource:
+def source(
+    inputs: Inputs,
+    token_file: TokenFile,
+    reloads: Reloads,
+    shared_configuration: CopiedDocument | None,
+) -> ConfigSource:
+    """`shared_configuration` is up to date by now."""
     return ConfigSource.open(inputs, on_event=reloads, watched=[token_file.path])
 
 
@@ -44,5 +78,7 @@ def settings(source: ConfigSource) -> CurrentSettings:
     return source.current
 
 
-def config_file(inputs: Inputs, locations: Locations) -> ConfigFile:
-    return ConfigEditor(inputs, locations)
+def config_file(
+    inputs: Inputs, locations: Locations, shared_configuration: CopiedDocument | None
+) -> ConfigFile:
+    return ConfigEditor(inputs, locations, shared=shared_configuration)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from ...adapters.config import ConfigSource
 from ...adapters.mcp import McpToolbox
+from ...adapters.persistence.memory import MemoryHeartbeats
 from ...adapters.python_agents import PythonAgents
 from ...adapters.system.logging import LogRing
 from ...adapters.transports import (
@@ -15,6 +16,7 @@ from ...adapters.transports import (
     anthropic,
     health,
     mcp_server,
+    metrics,
     openapi,
 )
 from ...adapters.transports import approvals as approvals_http
@@ -29,11 +31,15 @@ from ...adapters.transports.openai import conversations as openai_conversations
 from ...adapters.transports.openai import embeddings as openai_embeddings
 from ...adapters.transports.openai import models as openai_models
 from ...adapters.transports.openai import responses as openai_responses
+from ...domain.execution import Executor
 from ...domain.ports import (
     Clock,
     ConfigFile,
     CurrentSettings,
+    Meter,
     NewId,
+    NodeBus,
+    NodeDirectory,
     Sandbox,
     WebClient,
     Workspaces,
@@ -49,12 +55,18 @@ from ...domain.services import (
     TokenCounts,
     ToolService,
 )
+from ...domain.settings import NodeRole
 from .. import plugins
+from ..meters import NodeMeter, RunMeter
 from ..readiness import Readiness
+from ..shared import SharedStores, WorkQueue
 
 
 def control(
     gateway: Gateway,
+    bus: NodeBus,
+    shared: SharedStores | None,
+    nodes: NodeDirectory,
     session_service: SessionService,
     approvals: Approvals,
     devices: Devices,
@@ -89,6 +101,9 @@ def control(
     return ControlPlane(
         Dependencies(
             gateway=gateway,
+            bus=bus,
+            presence=None if shared is None else shared.presence,
+            heartbeats=MemoryHeartbeats() if shared is None else shared.heartbeats,
             session_service=session_service,
             approvals=approvals,
             devices=devices,
@@ -105,11 +120,22 @@ def control(
             tool_servers=lambda: [server.described() for server in mcp.health()],
             sandboxes=sandboxes,
             python_agents=lambda: [state.described() for state in python_agents.states()],
-            store="memory" if store.memory else store.path,
+            nodes=nodes,
+            store=store.place,
             clock=clock,
             new_id=new_id,
         )
     )
+
+
+def meters(
+    work_queue: WorkQueue,
+    executor: Executor,
+    settings: CurrentSettings,
+    shared: SharedStores | None,
+) -> list[Meter]:
+    node = NodeMeter(executor, lambda: settings().lanes.max_concurrent)
+    return [RunMeter(work_queue), node, *([] if shared is None else [shared.meter])]
 
 
 def transports(
@@ -121,6 +147,7 @@ def transports(
     token_counts: TokenCounts,
     control: ControlPlane,
     readiness: Readiness,
+    meters: list[Meter],
     web: WebClient,
     facts: Facts,
     clock: Clock,
@@ -129,6 +156,14 @@ def transports(
     find_plugins: plugins.Find,
 ) -> list[Transport]:
     every: list[Transport] = []
+    probes = [
+        health.transport(readiness.check, readiness.degraded),
+        metrics.transport(meters),
+        openapi.transport(lambda: RouteTable(every)),
+    ]
+    if settings().node.role is NodeRole.WORKER:
+        every += probes
+        return every
     own = [
         openai_chat.transport(gateway, approvals, web),
         openai_completions.transport(gateway, approvals),
@@ -142,8 +177,7 @@ def transports(
         approvals_http.transport(approvals),
         tool_calls_http.transport(tool_service),
         mcp_server.transport(gateway, approvals, clock=monotonic, version=facts.version),
-        health.transport(readiness.check, readiness.degraded),
-        openapi.transport(lambda: RouteTable(every)),
+        *probes,
         control.transport(),
     ]
     every += plugins.with_transports(own, gateway, settings().transports, find_plugins)

@@ -14,6 +14,7 @@ from ...domain.ports import (
     Clock,
     CurrentSettings,
     NewId,
+    NodeBus,
     ResponseBook,
     RunEvents,
     RunQueue,
@@ -32,24 +33,36 @@ from ...domain.services import (
     TokenCounts,
 )
 from ..late import Late
+from ..shared import SharedStores, WorkQueue
+from ..shared_configuration import ConfigurationWatch
 
 
 def lanes(settings: CurrentSettings) -> Lanes:
     return Lanes(lambda: settings().lanes)
 
 
-def local_queue(
-    run_log: MemoryRunEvents | SqliteRunEvents, lanes: Lanes, clock: Clock, monotonic: Clock
-) -> LocalQueue:
-    return LocalQueue(rows=run_log, lanes=lanes, clock=clock, steady=monotonic)
+def work_queue(
+    run_events: RunEvents,
+    lanes: Lanes,
+    clock: Clock,
+    monotonic: Clock,
+    shared: SharedStores | None,
+) -> WorkQueue:
+    """The queue of the runs whose events are in `run_events`. Raises TypeError for events that no
+    queue here can order."""
+    if shared is not None:
+        return shared.queue
+    if not isinstance(run_events, MemoryRunEvents | SqliteRunEvents):
+        raise TypeError(f"no queue for {type(run_events).__name__}")
+    return LocalQueue(rows=run_events, lanes=lanes, clock=clock, steady=monotonic)
 
 
-def queue(local_queue: LocalQueue) -> RunQueue:
-    return local_queue
+def queue(work_queue: WorkQueue) -> RunQueue:
+    return work_queue
 
 
-def signals(local_queue: LocalQueue) -> RunSignals:
-    return local_queue
+def signals(work_queue: WorkQueue) -> RunSignals:
+    return work_queue
 
 
 def approvals(
@@ -58,9 +71,15 @@ def approvals(
     signals: RunSignals,
     run_events: RunEvents,
     clock: Clock,
+    bus: NodeBus,
 ) -> Approvals:
     return Approvals(
-        book=stored_approvals, queue=queue, signals=signals, run_events=run_events, clock=clock
+        book=stored_approvals,
+        queue=queue,
+        signals=signals,
+        run_events=run_events,
+        clock=clock,
+        bus=bus,
     )
 
 
@@ -87,35 +106,39 @@ def approval_book(approvals: Approvals) -> ApprovalBook:
     return approvals.book
 
 
-def generations(settings: CurrentSettings) -> Generations:
-    return Generations(settings)
+def generations(
+    settings: CurrentSettings, configuration_watch: ConfigurationWatch | None
+) -> Generations:
+    return Generations(settings, None if configuration_watch is None else configuration_watch.look)
 
 
 def executor(
     runners: Mapping[str, AgentRunner],
     store: SessionStore,
     catalog: SessionCatalog,
-    local_queue: LocalQueue,
+    work_queue: WorkQueue,
     run_events: RunEvents,
     settings: CurrentSettings,
     generations: Generations,
     clock: Clock,
+    bus: NodeBus,
     new_id: NewId,
     quotas: Quotas,
 ) -> Executor:
     return Executor(
-        owner=new_id(),  # Of this process: an earlier process had another name.
+        owner=bus.node_id,
         runners=runners,
         store=store,
         catalog=catalog,
-        queue=local_queue,
-        signals=local_queue,
+        queue=work_queue,
+        signals=work_queue,
         run_events=run_events,
         settings=settings,
         generations=generations,
         clock=clock,
         new_id=new_id,
-        lease=local_queue.lease,
+        lease=work_queue.lease,
+        outage=work_queue.outage,
         on_stop=quotas.stopped,
     )
 
@@ -133,6 +156,7 @@ def gateway(
     new_id: NewId,
     late_gateway: Late[Gateway],
     quotas: Quotas,
+    shared: SharedStores | None,
 ) -> Gateway:
     gateway = Gateway(
         settings=settings,
@@ -146,6 +170,7 @@ def gateway(
         clock=clock,
         new_id=new_id,
         quotas=quotas,
+        watchers=None if shared is None else shared.watchers,
     )
     late_gateway.bind(gateway)
     return gateway

@@ -12,17 +12,23 @@ from ...adapters.persistence.memory import (
     MemoryResponses,
     MemoryRunEvents,
     MemoryStore,
+    OneNode,
+    SingleNode,
 )
 from ...adapters.persistence.sqlite.keys import KEYS_FILE, SqliteKeys
 from ...adapters.persistence.sqlite.runs import SqliteRunEvents
 from ...adapters.persistence.sqlite.sessions import SqliteApprovals, SqliteResponses, SqliteStore
 from ...adapters.system.files import DeviceFile, MemoryDeviceBook, StateLock, WorkspaceFiles
+from ...domain.errors import StoreFailed
 from ...domain.ports import (
     ApprovalBook,
     Clock,
     CurrentSettings,
     DeviceBook,
     KeyBook,
+    NewId,
+    NodeBus,
+    NodeDirectory,
     ResponseBook,
     RunEvents,
     SessionCatalog,
@@ -30,9 +36,39 @@ from ...domain.ports import (
     Workspaces,
 )
 from ..lifecycle import Lock
+from ..shared import DRIVER_MISSING, SharedStores, is_driver
 
 
-def store(settings: CurrentSettings, clock: Clock, monotonic: Clock) -> SessionStore:
+def shared(
+    settings: CurrentSettings, clock: Clock, monotonic: Clock, new_id: NewId
+) -> SharedStores | None:
+    """The stores in the database that several processes share; None: this process has its own.
+    Raises StoreFailed where the driver is not installed."""
+    url = settings().store.url
+    if url is None:
+        return None
+    try:
+        from .postgres import shared_stores
+    except ModuleNotFoundError as error:
+        if not is_driver(error):
+            raise
+        raise StoreFailed(DRIVER_MISSING) from error
+    return shared_stores(url.reveal(), settings, clock=clock, monotonic=monotonic, node_id=new_id())
+
+
+def bus(shared: SharedStores | None, new_id: NewId) -> NodeBus:
+    return SingleNode(new_id()) if shared is None else shared.bus
+
+
+def nodes(shared: SharedStores | None, clock: Clock) -> NodeDirectory:
+    return OneNode(clock) if shared is None else shared.nodes
+
+
+def store(
+    settings: CurrentSettings, clock: Clock, monotonic: Clock, shared: SharedStores | None
+) -> SessionStore:
+    if shared is not None:
+        return shared.store
     chosen = settings().store
     if chosen.memory:
         return MemoryStore(steady=monotonic)
@@ -44,23 +80,35 @@ def catalog(store: SessionStore) -> SessionCatalog:
     return store if isinstance(store, SessionCatalog) else NoCatalog()
 
 
-def stored_approvals(store: SessionStore) -> ApprovalBook:
-    """In the file of the sessions, where that is the SQLite store's."""
+def stored_approvals(store: SessionStore, shared: SharedStores | None) -> ApprovalBook:
+    """Beside the sessions."""
+    if shared is not None:
+        return shared.approvals
     return SqliteApprovals(store) if isinstance(store, SqliteStore) else MemoryApprovals()
 
 
-def stored_responses(store: SessionStore) -> ResponseBook:
+def stored_responses(store: SessionStore, shared: SharedStores | None) -> ResponseBook:
     """The same."""
+    if shared is not None:
+        return shared.responses
     return SqliteResponses(store) if isinstance(store, SqliteStore) else MemoryResponses()
 
 
-def device_book(settings: CurrentSettings, locations: Locations) -> DeviceBook:
+def device_book(
+    settings: CurrentSettings, locations: Locations, shared: SharedStores | None
+) -> DeviceBook:
+    if shared is not None:
+        return shared.devices
     if settings().store.memory:
         return MemoryDeviceBook()
     return DeviceFile(locations.state_dir / "devices.json")
 
 
-def key_book(settings: CurrentSettings, locations: Locations) -> KeyBook:
+def key_book(
+    settings: CurrentSettings, locations: Locations, shared: SharedStores | None
+) -> KeyBook:
+    if shared is not None:
+        return shared.keys
     if settings().store.memory:
         return MemoryKeys()
     return SqliteKeys(locations.state_dir / KEYS_FILE)
@@ -70,19 +118,18 @@ def lock(locations: Locations, settings: CurrentSettings) -> Lock:
     chosen = settings().store
     path = Path(chosen.path)
     # The database may be a link into a directory that another state directory links to as well.
-    directories = () if chosen.memory or not chosen.path else (path.resolve().parent,)
+    no_file = chosen.memory or chosen.url is not None or not chosen.path
+    directories = () if no_file else (path.resolve().parent,)
     return StateLock(locations.state_dir, store_dirs=directories)
 
 
-def run_events(run_log: MemoryRunEvents | SqliteRunEvents) -> RunEvents:
-    return run_log
-
-
-def run_log(
-    settings: CurrentSettings, clock: Clock, monotonic: Clock
-) -> MemoryRunEvents | SqliteRunEvents:
+def run_events(
+    settings: CurrentSettings, clock: Clock, monotonic: Clock, shared: SharedStores | None
+) -> RunEvents:
     """Beside the sessions; in memory where those are, too."""
     chosen = settings()
+    if shared is not None:
+        return shared.run_events
     if chosen.store.memory:
         # How long, and how many, idempotency keys are remembered.
         bounds = Bounds(finished=1_000, seconds=300.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from ...adapters.config import ConfigSource, Locations, Overrides
@@ -21,6 +21,9 @@ from ...domain.ports import (
     Embedder,
     KeyBook,
     ModelClient,
+    NodeBus,
+    NodeDirectory,
+    NodeInfo,
     RunEvents,
     SessionStore,
     Toolbox,
@@ -29,6 +32,7 @@ from ...domain.services import Approvals, Devices, Gateway, Keys, Quotas, Respon
 from ..lifecycle import Lifecycle, Lock, Prepare
 from ..readiness import Readiness
 from ..reloads import ConfigureLogging, Reloads
+from ..shared_configuration import ConfigurationWatch
 from ..supervisor import Supervisor
 from ..version import version
 
@@ -72,6 +76,31 @@ def readiness(
     )
 
 
+def node_info(
+    bus: NodeBus,
+    settings: CurrentSettings,
+    facts: Facts,
+    executor: Executor,
+) -> Callable[[], NodeInfo]:
+    """What this process shows of itself to the others."""
+
+    def describe() -> NodeInfo:
+        current = settings()
+        return NodeInfo(
+            id=bus.node_id,
+            name=current.node.name,
+            role=str(current.node.role),
+            version=facts.version,
+            host=facts.host,
+            pid=os.getpid(),
+            address=f"{current.listen.hosts[0]}:{current.listen.port}",
+            configuration=current.generation,
+            runs=len(executor),
+        )
+
+    return describe
+
+
 def lifecycle(
     gateway: Gateway,
     settings: CurrentSettings,
@@ -99,6 +128,9 @@ def lifecycle(
     log_bounds: LogBounds,
     reloads: Reloads,
     source: ConfigSource,
+    nodes: NodeDirectory,
+    node_info: Callable[[], NodeInfo],
+    configuration_watch: ConfigurationWatch | None,
 ) -> Lifecycle:
     return Lifecycle(
         gateway=gateway,
@@ -127,4 +159,7 @@ def lifecycle(
         summarise_log=log_bounds.summarise,
         reloads=reloads,
         watch=source.watch,
+        nodes=nodes,
+        node_info=node_info,
+        configuration_watch=configuration_watch,
     )

@@ -14,6 +14,7 @@ from ...domain.ports import (
     Clock,
     CurrentSettings,
     NewId,
+    NodeBus,
     Sandbox,
     SessionCatalog,
     Toolbox,
@@ -22,9 +23,10 @@ from ...domain.ports import (
     Workspaces,
 )
 from ...domain.runs import Validate
-from ...domain.services import AgentSessions, Gateway, ToolService
+from ...domain.services import AgentSessions, Gateway, KeyedCalls, ToolService
 from ...domain.tools import BUILT_IN_SOURCE, MCP_SOURCE
 from .. import plugins
+from ..shared import SharedStores
 
 
 def sandbox(
@@ -99,6 +101,10 @@ def toolbox(all_tools: Toolbox, approval_book: ApprovalBook) -> Toolbox:
     return PolicyToolbox(all_tools, approval_book)
 
 
+def keyed_calls(shared: SharedStores | None, bus: NodeBus, monotonic: Clock) -> KeyedCalls:
+    return KeyedCalls(book=None if shared is None else shared.calls, bus=bus, monotonic=monotonic)
+
+
 def tool_service(
     gateway: Gateway,
     catalog: SessionCatalog,
@@ -106,6 +112,7 @@ def tool_service(
     toolbox: Toolbox,
     approval_book: ApprovalBook,
     validate: Validate,
+    keyed_calls: KeyedCalls,
     new_id: NewId,
     clock: Clock,
     monotonic: Clock,
@@ -117,6 +124,7 @@ def tool_service(
         toolbox=toolbox,
         approvals=approval_book,
         validate=validate,
+        keyed=keyed_calls,
         new_id=new_id,
         clock=clock,
         monotonic=monotonic,

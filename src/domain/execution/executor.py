@@ -99,6 +99,9 @@ class Executor:
     Claims are renewed in time (see Leases). A Run whose lease is lost is dropped: its task is
     cancelled, and nothing that it does counts any more.
 
+    `outage`: seconds without a renewal for which Runs go on while the queue cannot be reached,
+    where that is longer than a lease.
+
     `patience`: seconds that a runner gets to end once its Run is stopped or its answer is complete.
     After that it is abandoned: the Run ends without it, and nothing that it does counts any more.
     A runner that blocks the event loop itself cannot be abandoned, since nothing else runs then.
@@ -119,6 +122,7 @@ class Executor:
         clock: Clock,
         new_id: NewId,
         lease: float = 30.0,
+        outage: float = 0.0,
         patience: float = _PATIENCE,
         on_stop: OnStop | None = None,
     ) -> None:
@@ -151,11 +155,19 @@ class Executor:
         self._unkept: dict[str, tuple[OpenTurn, Failed | Aborted]] = {}
         """Open turns of Runs that have ended while the store failed, by the ids of the Runs."""
         self._leases = Leases(
-            queue, owner, lease, runs=self._live.values(), lose=self._lose, beside=self._beside
+            queue,
+            owner,
+            lease,
+            outage=max(lease, outage),
+            runs=self._live.values(),
+            lose=self._lose,
+            beside=self._beside,
         )
         self._idle = asyncio.Event()
         self._idle.set()
         self.owner = owner
+        self.lease_losses = 0
+        self.take_overs = 0
         queue.serve(owner, self)
 
     def __len__(self) -> int:
@@ -204,7 +216,7 @@ class Executor:
         self._queue.refuse()
         if await self._is_idle_within(grace):
             return
-        for spec in await self._queue.unfinished(waiting=False):
+        for spec in await self._queue.unfinished(waiting=False, here=True):
             if not await self._hand_back(spec.id):
                 await self._signals.abort(spec.id, "The Gateway is shutting down.")
         patience = min(self._patience, _LAST_PATIENCE)
@@ -219,7 +231,11 @@ class Executor:
         live = self._live.get(run_id)
         if live is not None and (live.committing or live.stopping is not None):
             return False
-        if not await self._queue.hand_back(run_id):
+        try:
+            if not await self._queue.hand_back(run_id):
+                return False
+        except StoreFailed as error:
+            logger.warning("a run was not handed back", extra={"run": run_id, "why": error.message})
             return False
         if live is not None:
             self._drop(live)
@@ -272,6 +288,8 @@ class Executor:
         started = None
         if claim.attempt > 1 and (started := await self._resume(live)) is None:
             return None
+        if not self._generations.holds(spec.generation):
+            await self._generations.catch_up(spec.generation)
         agent = execution_of(spec, self._generations.find(spec.generation)).agent
         live.runner = agent.runner if spec.command is None else COMMAND_RUNNER
         runner = self._runners[live.runner]
@@ -305,6 +323,7 @@ class Executor:
         """Begin another attempt; whether the Run had started, None where it has ended instead."""
         claim = live.claim
         if claim.taken_over:
+            self.take_overs += 1
             decision, record = await decide(claim, self._run_events, self._catalog)
             if not isinstance(decision, Resumed):
                 live.committing = True
@@ -593,6 +612,7 @@ class Executor:
             self._idle.set()
 
     def _note_lost(self, live: LiveRun) -> None:
+        self.lease_losses += 1
         extra = {"run": live.spec.id, "attempt": live.claim.attempt}
         logger.warning("the lease of a run was lost", extra=extra)
 

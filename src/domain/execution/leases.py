@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 class Leases:
     """Renews the claims of `owner` after a third of `seconds`, for as long as there are any.
 
+    `outage`: seconds without a renewal for which Runs go on while the queue cannot be reached.
     `runs`: those at work. `lose` is called with a Run whose lease is lost. `beside` starts a task
     that belongs to no Run.
     """
@@ -28,6 +29,7 @@ class Leases:
         owner: str,
         seconds: float,
         *,
+        outage: float,
         runs: Collection[LiveRun],
         lose: Callable[[LiveRun], None],
         beside: Callable[[Coroutine[Any, Any, None]], None],
@@ -35,6 +37,7 @@ class Leases:
         self._queue = queue
         self._owner = owner
         self._seconds = seconds
+        self._outage = outage
         self._runs = runs
         self._lose = lose
         self._beside = beside
@@ -67,7 +70,7 @@ class Leases:
                 lost = await self._queue.renew(self._owner, [live.claim for live in runs])
         except (GatewayError, TimeoutError) as error:
             logger.warning("leases were not renewed", extra={"reason": str(error)})
-            if asyncio.get_running_loop().time() - self._renewed_at < self._seconds:
+            if asyncio.get_running_loop().time() - self._renewed_at < self._outage:
                 self.timer = asyncio.get_running_loop().call_later(
                     self._seconds / 6, self._renew, context=Context()
                 )

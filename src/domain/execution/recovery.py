@@ -65,7 +65,8 @@ def take_over(claim: Claim, *, turn: Turn | None, appended: Appended) -> Ending 
         return Ending(Finished(StopReason.STOP, usage, turn.model), _rest(turn, appended.text))
     if not claim.spec.messages:
         return _interrupted("The Gateway stopped while the run was going on.")
-    if appended.any_text and claim.spec.on_leave is OnLeave.ABORT:
+    spec = claim.spec
+    if appended.any_text and spec.streamed and spec.on_leave is OnLeave.ABORT:
         return _interrupted("What executed the run died after a part of its answer was sent.")
     if claim.lost >= MOST_LOST:
         return _interrupted(f"What executed the run died {claim.lost} times.")

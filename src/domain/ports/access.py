@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from enum import StrEnum
 from typing import Protocol
 
 from ..access import Credential, Grant
@@ -74,6 +75,53 @@ class DeviceBook(Protocol):
         ...
 
 
+class RunAdmission(StrEnum):
+    """Whether a run of an API key may begin."""
+
+    NEW = "new"
+    KNOWN = "known"
+    """A request before this one has begun it."""
+    FULL = "full"
+    """The key has as many runs at once as it may have."""
+
+
+class KeyCounters(Protocol):
+    """The requests per minute and the runs at once of API keys, over all processes that serve the
+    same clients. Coroutines raise StoreFailed; of one process they do not suspend."""
+
+    async def take(self, key_id: str, per_minute: int) -> float:
+        """Take one of the requests that the key may send: `per_minute` at once, and then as fast as
+        a minute has them. Returns 0, or the seconds until there is one."""
+        ...
+
+    def left(self, key_id: str, per_minute: int) -> float:
+        """How many requests are left, as far as this process knows."""
+        ...
+
+    async def begin(
+        self, key_id: str, run_id: str, most: int | None, *, known: bool
+    ) -> RunAdmission:
+        """Count a run of the key, unless it has `most` of them; None: it has no such limit.
+        `known`: the run has begun before, and is not counted again."""
+        ...
+
+    def release(self, key_id: str, run_id: str) -> None:
+        """A request for the run has begun none, or the run is no longer in this process."""
+        ...
+
+    def stopped(self, key_id: str, run_id: str) -> None:
+        """The run has ended, or waits for a decision."""
+        ...
+
+    def running(self, key_id: str) -> int:
+        """How many runs the key has at once, as far as this process knows."""
+        ...
+
+    async def flush(self) -> None:
+        """Return when all that was counted is stored, or cannot be stored. Raises nothing."""
+        ...
+
+
 class KeyBook(Protocol):
     """Where API keys and their usage are kept. Every method raises StoreFailed."""
 
@@ -81,12 +129,23 @@ class KeyBook(Protocol):
         """All keys, also revoked ones."""
         ...
 
-    async def save(self, key: ApiKey) -> None:
-        """Add the key, or replace the one with its id. Returns when it is durable."""
+    async def newer(self) -> tuple[ApiKey, ...] | None:
+        """All keys, where another process has saved one since this one has loaded or saved; else
+        None."""
+        ...
+
+    async def save(self, key: ApiKey) -> bool:
+        """Add the key, or replace the one with its id. Returns when it is durable.
+
+        False, and nothing changes, where another process has saved meanwhile: see `newer`."""
         ...
 
     async def usage(self, since: str) -> tuple[KeyUsage, ...]:
         """The usage of all keys from the day `since` on, in the order of the days."""
+        ...
+
+    async def usage_of(self, key_id: str, since: str) -> tuple[KeyUsage, ...]:
+        """The same of one key."""
         ...
 
     async def add_usage(self, rows: Sequence[KeyUsage]) -> tuple[KeyUsage, ...]:

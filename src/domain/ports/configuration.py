@@ -107,3 +107,33 @@ class ConfigFile(Protocol):
     def schema(self) -> Mapping[str, object]:
         """`schema` (JSON Schema), `uiHints` by dotted path, `version` and `generatedAt`."""
         ...
+
+
+class SharedDocument(Protocol):
+    """The configuration that all processes of a Gateway have, in a database, with a copy of it in a
+    file of this process. Blocking; safe to call from several threads. Both raise
+    ConfigUnwritable."""
+
+    def pull(self) -> None:
+        """Bring the copy up to date."""
+        ...
+
+    def push(self, base_hash: str | None, data: bytes) -> bool:
+        """Replace the document, and the copy, if its SHA-256 is `base_hash` (None: if there is
+        none). False, and nothing is changed, if it has another one."""
+        ...
+
+
+class ConfigurationBook(Protocol):
+    """The configuration of all processes of a Gateway, in their database. All methods raise
+    StoreFailed."""
+
+    async def newest_hash(self) -> str | None:
+        """The SHA-256 of the configuration; None: there is none."""
+        ...
+
+    async def newest(self) -> bytes | None: ...
+
+    async def replace(self, base_hash: str | None, data: bytes) -> bool:
+        """Replace it if its hash is `base_hash` (None: if there is none); whether it was."""
+        ...

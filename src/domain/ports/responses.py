@@ -37,6 +37,15 @@ class ResponseBook(Protocol):
         """The responses whose items are to be added to the conversation, oldest first."""
         ...
 
+    async def lock(self, conversation_id: str) -> bool:
+        """Keep other processes from beginning a response in the conversation, until `unlock`. False
+        where another one keeps this one from that. The lock of a dead process ends by itself."""
+        ...
+
+    async def unlock(self, conversation_id: str) -> None:
+        """End the lock."""
+        ...
+
     async def count_of(self, key: SessionKey) -> int:
         """How many responses are kept whose Runs are of that session."""
         ...

@@ -156,10 +156,11 @@ class RunQueue(Protocol):
         ...
 
     async def unfinished(
-        self, key: SessionKey | None = None, *, waiting: bool = True
+        self, key: SessionKey | None = None, *, waiting: bool = True, here: bool = False
     ) -> tuple[RunSpec, ...]:
         """The Runs without a terminal event, of a Session or all, in the order they came.
-        `waiting`: with those that wait for a signal."""
+        `waiting`: with those that wait for a signal. `here`: without those that stay with the other
+        processes when this one ends."""
         ...
 
     async def expired(self, owner: str, *, go_on: bool = True) -> tuple[Claim, ...]:
@@ -187,8 +188,8 @@ class RunQueue(Protocol):
 
         `stop`: first stop those before, for that reason, though no commands. Work that has begun is
         done to its end, also when the caller is cancelled, and only then does the next Run begin.
-        Raises SessionBusy when the turn does not come within `patience` seconds: nothing was done
-        then.
+        Raises SessionBusy when the turn does not come within `patience` seconds, or the process was
+        stopped for so long that the turn is over: nothing was changed then.
         """
         ...
 
@@ -198,6 +199,24 @@ class RunQueue(Protocol):
 
     async def idle(self) -> None:
         """Return once no Run is queued or executed. Runs that wait for a signal do not count."""
+        ...
+
+
+class Watchers(Protocol):
+    """Which processes have followers of the Runs that end with their last follower. The process
+    that accepts such a Run counts from the beginning, and until it leaves or dies."""
+
+    async def enter(self, run_id: str) -> None:
+        """This process has a follower of the Run. Raises StoreFailed."""
+        ...
+
+    def ended(self, run_id: str) -> None:
+        """The followers of this process have seen the Run's end."""
+        ...
+
+    async def leave(self, run_id: str, *, goes_on: bool) -> None:
+        """This process has no follower of the Run any more: the Run is stopped where no other
+        living process has one, unless it `goes_on`. What fails is tried again."""
         ...
 
 

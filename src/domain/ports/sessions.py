@@ -223,6 +223,10 @@ class SessionCatalog(Protocol):
 
         A Session that is not there yet begins, with `new_id` as its first transcript's id. What is
         not named stays, and `updated_at` of a Session that was there does not move.
+
+        Where processes share the Sessions, one of them may have taken what a caller has found free:
+        the owner of a Session that is there stays, and InvalidRequest is raised for a label that
+        another Session has.
         """
         ...
 

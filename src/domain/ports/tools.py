@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from ..access import Principal
@@ -21,6 +22,40 @@ from ..tools import (
     ToolSpec,
     effective,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class KeyedCall:
+    """A direct call under an idempotency key. `outcome`: how it has ended; empty: it has not, or
+    was `lost`, which is when its process has died."""
+
+    fingerprint: str
+    outcome: str = ""
+    result: str = ""
+    lost: bool = False
+
+
+class CallBook(Protocol):
+    """Direct calls by principal and idempotency key, over all processes that serve the same
+    clients. Results are kept for some minutes. Methods raise StoreFailed."""
+
+    async def begin(
+        self, principal_id: str, key: str, fingerprint: str, seconds: float
+    ) -> KeyedCall | None:
+        """None: the caller runs the call, within so many seconds. Else the earlier call."""
+        ...
+
+    async def find(self, principal_id: str, key: str) -> KeyedCall | None:
+        """The call as it stands; None for a key that was forgotten."""
+        ...
+
+    async def end(self, principal_id: str, key: str, outcome: str, result: str) -> None:
+        """Keep how the call has ended."""
+        ...
+
+    async def forget(self, principal_id: str, key: str) -> None:
+        """The call was not begun."""
+        ...
 
 
 @immutable(frozen=True, slots=True)

@@ -55,6 +55,8 @@ class RunRequest:
     """The same where the client names no conversation."""
     params: Mapping[str, object] = field(default_factory=dict)
     on_leave: OnLeave = OnLeave.ABORT
+    streamed: bool = True
+    """As in RunSpec."""
     source: str = "openai"
     """Names the entry point, also in generated session keys."""
     reserved_keys: bool = False
@@ -101,6 +103,8 @@ class RunSpec:
     """The request's system messages: a layer after the agent's own instructions."""
     params: Mapping[str, object] = field(default_factory=dict)
     on_leave: OnLeave = OnLeave.ABORT
+    streamed: bool = True
+    """The client reads the answer while it is written, and cannot take back a part of it."""
     accepted_at: float = 0.0
     """Unix time in seconds."""
     timeout: float | None = None

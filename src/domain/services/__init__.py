@@ -13,6 +13,7 @@ from .agent_sessions import (
 from .approvals import Approvals, may_decide
 from .chat_commands import CommandRunner
 from .devices import EXPIRY_SECONDS, Devices
+from .direct_calls import CallOutcome, CallResult, DirectCall, KeyedCalls
 from .embeddings import Embedded, EmbeddingService
 from .gateway import MAX_RUNS_LISTED, Events, Following, Gateway
 from .keys import Keys, NewKey
@@ -20,9 +21,10 @@ from .model_calls import ModelCalls
 from .quotas import Allowance, Allowances, Quotas
 from .responses import CONVERSATION, Responses, after, conversation_locked, repeated_item
 from .sessions import SessionService
+from .shared_copy import RENEWAL_SECONDS
 from .submissions import run_id_of_key
 from .token_counts import Measures, TokenCounts
-from .tools import CallOutcome, CallResult, DirectCall, ToolListing, ToolService
+from .tools import ToolListing, ToolService
 
 __all__ = [
     "CHANGED",
@@ -30,6 +32,7 @@ __all__ = [
     "CONVERSATION",
     "EXPIRY_SECONDS",
     "MAX_RUNS_LISTED",
+    "RENEWAL_SECONDS",
     "Access",
     "ActiveRuns",
     "AgentSessions",
@@ -47,6 +50,7 @@ __all__ = [
     "Events",
     "Following",
     "Gateway",
+    "KeyedCalls",
     "Keys",
     "Measures",
     "ModelCalls",

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import replace
 from hmac import compare_digest
 
 from ..access import Action, Principal, Resource, may, require
 from ..errors import ApprovalDecided, UnknownApproval
-from ..ports import ApprovalBook, Clock, RunEvents, RunQueue, RunSignals
-from ..runs import RunStatus
+from ..ports import ApprovalBook, Clock, NodeBus, RunEvents, RunQueue, RunSignals
+from ..runs import RunQuery, RunStatus
 from ..tools import Approval, Decision, StandingApproval
+from .observed_approvals import ObservedApprovals, OnApproval
 
 _KEPT = 86_400.0
 """Seconds that an approval can be found after it has expired."""
-
-
-OnApproval = Callable[[Approval], None]
-"""Is called with an approval that is requested, or decided. Must not wait."""
 
 
 class Approvals:
@@ -34,13 +31,25 @@ class Approvals:
         signals: RunSignals,
         run_events: RunEvents,
         clock: Clock,
+        bus: NodeBus | None = None,
     ) -> None:
-        self._listeners = _Listeners()
-        self.book: ApprovalBook = _ObservedBook(book, self._listeners)
+        self._observed = ObservedApprovals(book, bus)
+        self.book: ApprovalBook = self._observed
         self._queue = queue
         self._signals = signals
         self._run_events = run_events
         self._clock = clock
+        self._stranded: frozenset[tuple[str, int]] = frozenset()
+        """With other nodes: what `_find_stranded` has found last."""
+
+    async def open(self) -> None:
+        """Have listeners called for what other nodes request and decide, too. Raises
+        StoreFailed."""
+        await self._observed.open()
+
+    async def close(self) -> None:
+        """Listen to other nodes no more."""
+        await self._observed.close()
 
     async def pending(self, principal: Principal) -> tuple[Approval, ...]:
         """The approvals without a decision that the principal may decide on, oldest first. Raises
@@ -135,78 +144,57 @@ class Approvals:
     def on_requested(self, listener: OnApproval) -> Callable[[], None]:
         """Have `listener` called for each approval that a Run begins to wait for; what is returned
         ends that."""
-        return _added(self._listeners.requested, listener)
+        return _added(self._observed.requested, listener)
 
     def on_resolved(self, listener: OnApproval) -> Callable[[], None]:
         """The same for each approval that is decided, or expires."""
-        return _added(self._listeners.resolved, listener)
+        return _added(self._observed.resolved, listener)
 
     async def expire(self) -> None:
         """Deny what nobody has decided in time, and let those Runs go on; close what a Run that has
         ended asked for. Raises StoreFailed."""
         now = self._clock()
-        for approval in await self.book.pending():
+        for approval in await self._observed.look():
             if approval.expires_at <= now or not await self._waits(approval.run_id):
-                await self.book.decide(approval.id, Decision.EXPIRED, by="", at=now)
-                await self._signals.resolve(approval.run_id, approval.id, Decision.EXPIRED.value)
+                decided = await self.book.decide(approval.id, Decision.EXPIRED, by="", at=now)
+                if decided is not None and decided.decided_at == now:  # Not by another node.
+                    await self._signals.resolve(
+                        approval.run_id, approval.id, Decision.EXPIRED.value
+                    )
+        if self._observed.shared:
+            await self.recover()
         await self.book.prune(now - _KEPT)
 
     async def recover(self) -> None:
-        """Let the Runs go on whose last decision an earlier process kept but did not pass on.
-        Raises StoreFailed."""
+        """Let the Runs go on whose last decision was kept, but not passed on, by an earlier process
+        or by a node that has died. Raises StoreFailed.
+
+        Other nodes may be about to pass a decision on: with them, only Runs that the call before
+        has found as well go on.
+        """
+        before, self._stranded = self._stranded, await self._find_stranded()
+        due = self._stranded & before if self._observed.shared else self._stranded
+        for run_id, _ in sorted(due):
+            await self._signals.resolve(run_id, "", "")
+
+    async def _find_stranded(self) -> frozenset[tuple[str, int]]:
+        """The Runs that wait, with their attempts, of which every approval is decided."""
+        waiting, query = set[tuple[str, int]](), RunQuery(status=RunStatus.WAITING)
+        while True:
+            page = await self._run_events.list(query)
+            waiting.update((record.id, record.attempt) for record in page.runs)
+            if page.next_cursor is None:
+                break
+            query = replace(query, cursor=page.next_cursor)
+        if not waiting:
+            return frozenset()
+        # Read afterwards: a Run requests an approval before it waits.
         undecided = {approval.run_id for approval in await self.book.pending()}
-        for spec in await self._queue.unfinished():
-            record = await self._run_events.find(spec.id)
-            waits = record is not None and record.status is RunStatus.WAITING
-            if waits and spec.id not in undecided:
-                await self._signals.resolve(spec.id, "", "")
+        return frozenset(one for one in waiting if one[0] not in undecided)
 
     async def _waits(self, run_id: str) -> bool:
         record = await self._run_events.find(run_id)
         return record is not None and not record.status.final
-
-
-@dataclass(slots=True)
-class _Listeners:
-    requested: list[OnApproval] = field(default_factory=list)
-    resolved: list[OnApproval] = field(default_factory=list)
-
-
-class _ObservedBook:
-    """An ApprovalBook over another one, which calls listeners."""
-
-    def __init__(self, book: ApprovalBook, listeners: _Listeners) -> None:
-        self._book = book
-        self._listeners = listeners
-
-    async def add(self, approval: Approval) -> Approval:
-        kept = await self._book.add(approval)
-        if kept == approval:  # Another attempt of the Run gets the approval of the first.
-            _call(self._listeners.requested, kept)
-        return kept
-
-    async def find(self, approval_id: str) -> Approval | None:
-        return await self._book.find(approval_id)
-
-    async def pending(self, run_id: str | None = None) -> tuple[Approval, ...]:
-        return await self._book.pending(run_id)
-
-    async def decide(
-        self, approval_id: str, decision: Decision, *, by: str, at: float
-    ) -> Approval | None:
-        decided = await self._book.decide(approval_id, decision, by=by, at=at)
-        if decided is not None and decided.decided_at == at:
-            _call(self._listeners.resolved, decided)
-        return decided
-
-    async def standing(self) -> tuple[StandingApproval, ...]:
-        return await self._book.standing()
-
-    async def revoke(self, standing_id: str) -> bool:
-        return await self._book.revoke(standing_id)
-
-    async def prune(self, before: float) -> int:
-        return await self._book.prune(before)
 
 
 def _above(run_id: str, parents: Mapping[str, str]) -> list[str]:
@@ -221,11 +209,6 @@ def _above(run_id: str, parents: Mapping[str, str]) -> list[str]:
 def _added(listeners: list[OnApproval], listener: OnApproval) -> Callable[[], None]:
     listeners.append(listener)
     return lambda: listeners.remove(listener)
-
-
-def _call(listeners: list[OnApproval], approval: Approval) -> None:
-    for listener in tuple(listeners):
-        listener(approval)
 
 
 def may_decide(principal: Principal, approval: Approval) -> bool:

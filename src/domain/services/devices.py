@@ -10,7 +10,7 @@ import asyncio
 import logging
 import secrets
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TypeVar
@@ -41,6 +41,7 @@ from ..access.devices import (
     check_proof,
     device_of,
     entered,
+    events_between,
     expired,
     grant_of,
     holder,
@@ -51,7 +52,8 @@ from ..access.devices import (
 )
 from ..concurrency import shielded
 from ..errors import InvalidRequest
-from ..ports import Clock, DeviceBook
+from ..ports import Clock, DeviceBook, NodeBus
+from .shared_copy import SharedCopy
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +71,7 @@ _LOG_LINES: Mapping[type[DeviceEvent], str] = MappingProxyType(
 )
 
 OnChange = Callable[[DeviceEvent], None]
-"""Called for every change once it is stored. Must not block."""
+"""Called for every change once it is stored, at whichever node. Must not block."""
 
 T = TypeVar("T")
 
@@ -77,8 +79,9 @@ T = TypeVar("T")
 class Devices:
     """Manages the DeviceBook, and is an Authenticator for device tokens. Call `open` first.
 
-    The methods with a `principal` raise Forbidden if it lacks `operator.pairing` or access that
-    the method grants or takes, InvalidRequest for unknown ids, and StoreFailed.
+    `bus`: of the nodes that share the book. The methods with a `principal` raise Forbidden if it
+    lacks `operator.pairing` or access that the method grants or takes, InvalidRequest for unknown
+    ids, and StoreFailed.
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class Devices:
         book: DeviceBook,
         clock: Clock,
         verify: VerifySignature,
+        bus: NodeBus | None = None,
         new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
         new_token: Callable[[], str] = lambda: secrets.token_urlsafe(32),
     ) -> None:
@@ -98,10 +102,22 @@ class Devices:
         self._stored: DeviceState | None = None
         self._changing = asyncio.Lock()
         self._listeners: list[OnChange] = []
+        self._copy = SharedCopy(bus, "devices", self.renew)
 
     async def open(self) -> None:
         """Read the book. Raises StoreFailed."""
-        self._stored = await self._book.load()
+        self._copy.open()
+        async with self._changing:
+            self._stored = await self._book.load()
+
+    async def close(self) -> None:
+        """Renew the copy of the book no more."""
+        await self._copy.close()
+
+    async def renew(self) -> None:
+        """Adopt what other nodes have saved. Raises StoreFailed."""
+        async with self._changing:
+            await self._adopt()
 
     async def expire(self) -> None:
         """Remove the requests that were not decided in time. Raises StoreFailed."""
@@ -128,6 +144,11 @@ class Devices:
             return None
         device = self._state.paired.get(claimed.device_id)
         token = holder(device, claimed.token)
+        if token is None and self._copy.shared:
+            # Another node may have paired the device, or given it the token, a moment ago.
+            await self._copy.renewed()
+            device = self._state.paired.get(claimed.device_id)
+            token = holder(device, claimed.token)
         return None if device is None or token is None else grant_of(device, token)
 
     def grant(self, device_id: str, role: Role) -> Grant | None:
@@ -272,7 +293,7 @@ class Devices:
         async with self._changing:
             while True:
                 # Of several processes each decides on what all of them have saved.
-                self._stored = await self._book.newer() or self._state
+                await self._adopt()
                 fresh = Fresh(self._clock(), self._new_id(), self._new_token())
                 if await self._save(expired(self._state, fresh.at)):
                     change = make(self._state, fresh)
@@ -285,11 +306,21 @@ class Devices:
             if not await self._book.save(change.state):
                 return False
             self._stored = change.state
-        for event in change.events:
+            self._copy.changed()
+        self._report(change.events)
+        return True
+
+    async def _adopt(self) -> None:
+        newer = await self._book.newer()
+        if newer is not None:
+            before, self._stored = self._state, newer
+            self._report(events_between(before, newer, self._clock()))
+
+    def _report(self, events: Iterable[DeviceEvent]) -> None:
+        for event in events:
             logger.info(_LOG_LINES[type(event)], extra={"device": device_of(event)})
             for listener in tuple(self._listeners):
                 listener(event)
-        return True
 
 
 def _request(state: DeviceState, request_id: str) -> PendingPairing:

@@ -92,7 +92,7 @@ class EmbeddingService:
                 f"{_MOST_AT_ONCE} requests for embeddings are in work, the most at the same time.",
                 retry_after=_BUSY_SECONDS,
             )
-        self._gateway.check_request(principal)
+        await self._gateway.check_request(principal)
         vectors: list[bytes] = []
         used = Usage(0, 0)
         self._working += 1

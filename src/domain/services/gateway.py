@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Protocol
@@ -27,6 +28,7 @@ from ..ports import (
     RunSignals,
     SessionCatalog,
     Turn,
+    Watchers,
 )
 from ..runs import (
     TERMINAL,
@@ -55,7 +57,7 @@ Events = AsyncIterator[EventBatch]
 """A Run's events as `RunEvents.follow` yields them, in batches of those that are there."""
 
 OnRun = Callable[[RunRecord], None]
-"""Called for every Run that begins, by whichever transport. Must not wait."""
+"""Called for every Run that is accepted, by whichever transport. Must not wait."""
 
 OnAccepted = Callable[[RunRecord], Awaitable[None]]
 """Is called with the Run that a request has begun, before anybody else."""
@@ -90,13 +92,16 @@ class Gateway:
         clock: Clock,
         new_id: NewId,
         quotas: Quotas | None = None,
+        watchers: Watchers | None = None,
     ) -> None:
+        """`watchers`: those of the other processes too; None: there are no others."""
         self._quotas = quotas
         self._settings = settings
         self._generations = generations
         self.access = access
         self._queue = queue
         self._signals = signals
+        self._watchers = watchers
         self._executor = executor
         self._run_events = run_events
         self._catalog = catalog
@@ -108,6 +113,8 @@ class Gateway:
         self._active_runs = ActiveRuns(queue, signals)
         self._claims = SessionClaims(catalog, clock, new_id)
         self._followers: Counter[str] = Counter()
+        self._last_left: asyncio.Event | None = None
+        """Set when there is no follower any more."""
         self._on_run: list[OnRun] = []
 
     @property
@@ -178,10 +185,10 @@ class Gateway:
         if self._quotas is not None:
             await self._quotas.flush()
 
-    def check_request(self, principal: Principal) -> None:
-        """Count a request that begins no Run. Raises RateLimited, QuotaExceeded."""
+    async def check_request(self, principal: Principal) -> None:
+        """Count a request that begins no Run. Raises RateLimited, QuotaExceeded, StoreFailed."""
         if principal.key_id and self._quotas is not None:
-            self._quotas.check_request(principal.key_id)
+            await self._quotas.check_request(principal.key_id)
 
     async def submit(
         self, principal: Principal, request: RunRequest, *, charge: Charge = NO_CHARGE
@@ -196,7 +203,7 @@ class Gateway:
         settings = self._settings()
         spec = await self._make(principal, request, settings, self._new_id())
         if principal.key_id and self._quotas is not None:
-            self._quotas.admit(principal.key_id, spec.id)
+            await self._quotas.admit(principal.key_id, spec.id)
         if _needs_claim(spec):
             await self._claim(principal, spec)
         try:
@@ -214,7 +221,7 @@ class Gateway:
         Raises Forbidden, InvalidRequest and its kinds, RateLimited, QuotaExceeded.
         """
         require(principal, Action.START_RUN)
-        self.check_request(principal)
+        await self.check_request(principal)
         settings = self._settings()
         spec = await self._make(principal, request, settings, self._new_id())
         return execution_of(spec, settings)
@@ -241,7 +248,7 @@ class Gateway:
             await self._refuse_blocked(spec)
         if principal.key_id and self._quotas is not None:
             known = await self._run_events.find(spec.id) is not None
-            self._quotas.admit(principal.key_id, spec.id, known=known)
+            await self._quotas.admit(principal.key_id, spec.id, known=known)
         if _needs_claim(spec):
             await self._claim(principal, spec)
         asked = await off_loop(image_bytes(spec.messages), partial(fingerprint, request, spec))
@@ -274,12 +281,34 @@ class Gateway:
     def _enter(self, run: RunSpec | RunRecord) -> None:
         self._followers[run.id] += 1
 
-    async def _leave(self, run: RunSpec | RunRecord, goes_on: bool) -> None:
-        self._followers[run.id] -= 1
-        if not self._followers[run.id]:
-            del self._followers[run.id]
-            if run.on_leave is OnLeave.ABORT and not goes_on:
+    async def _attend(self, watchers: Watchers, run: RunSpec | RunRecord) -> None:
+        if run.on_leave is OnLeave.ABORT and self._followers[run.id] == 1:
+            try:
+                await watchers.enter(run.id)
+            except BaseException:
+                self._forget_follower(run)
+                raise
+
+    async def _leave(self, run: RunSpec | RunRecord, *, ended: bool, goes_on: bool) -> None:
+        if not self._forget_follower(run) or run.on_leave is not OnLeave.ABORT:
+            return
+        if self._watchers is None:
+            if not (ended or goes_on):
                 await self._signals.abort(run.id, "The client left.")
+        elif ended:
+            self._watchers.ended(run.id)
+        else:
+            await self._watchers.leave(run.id, goes_on=goes_on)
+
+    def _forget_follower(self, run: RunSpec | RunRecord) -> bool:
+        """Whether it was the last one."""
+        self._followers[run.id] -= 1
+        if self._followers[run.id]:
+            return False
+        del self._followers[run.id]
+        if self._last_left is not None and not self._followers:
+            self._last_left.set()
+        return True
 
     def watch(self, principal: Principal, run_id: str, after: int = 0) -> Events:
         """A Run's events numbered above `after`, each once it is kept, for one who only looks on:
@@ -380,13 +409,26 @@ class Gateway:
         return await self._active_runs.of(principal, key)
 
     def on_run(self, listener: OnRun) -> Callable[[], None]:
-        """Have `listener` called for every Run that begins; what is returned ends that."""
+        """Have `listener` called for every Run that this process accepts; what is returned ends
+        that. Where there are other processes, the control plane passes the calls on to them."""
         self._on_run.append(listener)
         return lambda: self._on_run.remove(listener)
 
     async def drain(self, grace: float) -> None:
-        """Take no more Runs; let those there finish for `grace` seconds, then abort the rest."""
-        await self._executor.drain(grace)
+        """Take no more Runs; let those there finish for `grace` seconds, then abort the rest. Those
+        that other processes execute, for followers of this one, get the same time."""
+        if self._watchers is None:
+            await self._executor.drain(grace)
+        else:
+            await asyncio.gather(self._executor.drain(grace), self._followers_gone(grace))
+
+    async def _followers_gone(self, seconds: float) -> None:
+        """Return when there are none, or the time is over."""
+        if self._followers:
+            self._last_left = asyncio.Event()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._last_left.wait()
 
     async def _make(
         self, principal: Principal, request: RunRequest, settings: Settings, run_id: str
@@ -527,6 +569,8 @@ class Following:
 
     async def __aenter__(self) -> Following:
         self._gateway._enter(self._run)
+        if self._gateway._watchers is not None:
+            await self._gateway._attend(self._gateway._watchers, self._run)
         if self._principal.grants:
             self._reader = asyncio.current_task()
             self._hold = self._gateway.access.hold(self._principal, self._revoke)
@@ -535,7 +579,7 @@ class Following:
     async def __aexit__(self, *_: object) -> None:
         if self._hold is not None:
             self._hold.release()
-        await self._gateway._leave(self._run, self._ended or self._detached)
+        await self._gateway._leave(self._run, ended=self._ended, goes_on=self._detached)
 
     def __aiter__(self) -> Following:
         return self

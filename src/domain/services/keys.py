@@ -6,9 +6,9 @@ import asyncio
 import hmac
 import logging
 import secrets
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ..access import Credential, Grant, Principal, Scope, authorize, grant_of_key
 from ..api_keys import (
@@ -23,16 +23,18 @@ from ..api_keys import (
 )
 from ..concurrency import shielded
 from ..errors import InvalidRequest, UnknownKey
-from ..ports import Clock, CurrentSettings, KeyBook
+from ..ports import Clock, CurrentSettings, KeyBook, NodeBus
+from .shared_copy import SharedCopy
 
 logger = logging.getLogger(__name__)
 
 MAX_KEYS = 10_000
+_PREFIX = KEY_PREFIX.encode()
 
 T = TypeVar("T")
 
 OnKeyEnd = Callable[[str, str], None]
-"""Called with the id of a key whose secret is no longer valid, and the reason. Must not wait."""
+"""Called with the id of a key whose grant is no longer valid, and the reason. Must not wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,8 @@ class Keys:
     """Manages the KeyBook, and is an Authenticator for the keys of the book and of the
     configuration. Call `open` first.
 
-    The methods with a `principal` raise Forbidden without `operator.admin`, and StoreFailed.
+    `bus`: of the nodes that share the book. The methods with a `principal` raise Forbidden without
+    `operator.admin`, and StoreFailed.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class Keys:
         book: KeyBook,
         settings: CurrentSettings,
         clock: Clock,
+        bus: NodeBus | None = None,
         new_id: Callable[[], str] = lambda: f"key_{secrets.token_hex(8)}",
         new_secret: Callable[[], str] = new_secret,
     ) -> None:
@@ -81,14 +85,25 @@ class Keys:
         """By the ids of the keys."""
         self._changing = asyncio.Lock()
         self._listeners: list[OnKeyEnd] = []
+        self._copy = SharedCopy(bus, "keys", self.renew)
 
     async def open(self) -> None:
         """Read the book. Raises StoreFailed."""
-        self._stored = {key.id: key for key in await self._book.load()}
-        self._configured = None
+        self._copy.open()
+        async with self._changing:
+            self._replace(await self._book.load())
+
+    async def close(self) -> None:
+        """Renew the copy of the book no more."""
+        await self._copy.close()
+
+    async def renew(self) -> None:
+        """Adopt what other nodes have saved. Raises StoreFailed."""
+        async with self._changing:
+            await self._adopt()
 
     def on_end(self, listener: OnKeyEnd) -> None:
-        """Have `listener` called when a key is rotated or revoked."""
+        """Have `listener` called when a key is changed, rotated or revoked, at whichever node."""
         self._listeners.append(listener)
 
     async def authenticate(self, credential: Credential) -> Grant | None:
@@ -99,6 +114,11 @@ class Keys:
         self._index()
         # Nobody can choose a digest, so that the time of the look-up reveals nothing of a key.
         key = self._by_digest.get(digest)
+        if key is None and self._copy.shared and credential.secret.startswith(_PREFIX):
+            # Another node may have created it a moment ago.
+            await self._copy.renewed()
+            self._index()
+            key = self._by_digest.get(digest)
         if key is None or not hmac.compare_digest(key.digest, digest):
             return None
         return self._grants[key.id] if key.is_valid(self._clock()) else None
@@ -118,6 +138,7 @@ class Keys:
     async def list(self, principal: Principal, *, revoked: bool = False) -> tuple[ApiKey, ...]:
         """The keys, oldest first; `revoked`: also the revoked ones."""
         authorize(principal, Scope.ADMIN)
+        await self.renew()
         self._index()
         keys = [key for key in self._by_id.values() if revoked or key.revoked_at is None]
         return tuple(sorted(keys, key=lambda key: (key.created_at, key.name)))
@@ -125,12 +146,13 @@ class Keys:
     async def show(self, principal: Principal, name: str) -> ApiKey:
         """The key of a name or an id. Raises UnknownKey."""
         authorize(principal, Scope.ADMIN)
+        await self.renew()
         return self._named(name)
 
     async def create(self, principal: Principal, new: NewKey) -> tuple[ApiKey, str]:
         """The key and its secret, which is not stored. Raises InvalidRequest."""
 
-        async def work() -> tuple[ApiKey, str]:
+        def make() -> tuple[ApiKey, str]:
             authorize(principal, Scope.ADMIN)
             now, secret = self._clock(), self._new_secret()
             key = ApiKey(
@@ -144,39 +166,35 @@ class Keys:
                 expires_at=new.expires_at,
             )
             self._check_new(key, now)
-            await self._save(key)
-            logger.info("an API key was created", extra={"key_id": key.id, "key_name": key.name})
             return key, secret
 
-        return await self._change(work)
+        key, secret = await self._change(make)
+        logger.info("an API key was created", extra={"key_id": key.id, "key_name": key.name})
+        return key, secret
 
     async def rotate(self, principal: Principal, name: str) -> tuple[ApiKey, str]:
         """Replace the secret of a key; what uses the old one ends. Raises UnknownKey,
         InvalidRequest for a key of the configuration or a revoked one."""
 
-        async def work() -> tuple[ApiKey, str]:
+        def make() -> tuple[ApiKey, str]:
             authorize(principal, Scope.ADMIN)
             key, secret = self._stored_one(name), self._new_secret()
             digest = key_digest(secret.encode())
-            rotated = replace(key, digest=digest, rotated_at=self._clock())
-            await self._save(rotated)
-            self._end(rotated, "API key rotated")
-            return rotated, secret
+            return replace(key, digest=digest, rotated_at=self._clock()), secret
 
-        return await self._change(work)
+        return await self._change(make)
 
     async def revoke(self, principal: Principal, name: str) -> ApiKey:
         """Revoke a key for ever; what uses it ends. Raises as `rotate` does."""
 
-        async def work() -> ApiKey:
+        def make() -> tuple[ApiKey, None]:
             authorize(principal, Scope.ADMIN)
             # The digest goes, so that the secret proves nothing in any version of this program.
-            revoked = replace(self._stored_one(name), digest="", revoked_at=self._clock())
-            await self._save(revoked)
-            self._end(revoked, "API key revoked")
-            return revoked
+            key = self._stored_one(name)
+            return replace(key, digest="", revoked_at=self._clock()), None
 
-        return await self._change(work)
+        revoked, _ = await self._change(make)
+        return revoked
 
     async def usage(self, principal: Principal, since: str) -> tuple[KeyUsage, ...]:
         """The usage of all keys by day, from the day `since` on."""
@@ -226,20 +244,45 @@ class Keys:
         self._by_digest = {key.digest: key for key in self._by_id.values() if key.digest}
         self._grants = {key.id: grant_of_key(key) for key in self._by_id.values()}
 
-    async def _change(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    async def _change(self, make: Callable[[], tuple[ApiKey, T]]) -> tuple[ApiKey, T]:
         # Shielded: a caller that is cancelled must not leave the book ahead of `_stored`.
-        async def alone() -> T:
-            async with self._changing:
-                return await work()
+        return await shielded(self._make_and_save(make))
 
-        return await shielded(alone())
+    async def _make_and_save(self, make: Callable[[], tuple[ApiKey, T]]) -> tuple[ApiKey, T]:
+        async with self._changing:
+            while True:
+                # Of several nodes each decides on what all of them have saved.
+                await self._adopt()
+                key, result = make()
+                if await self._book.save(key):
+                    self._replace((*self._stored.values(), key))
+                    self._copy.changed()
+                    return key, result
 
-    async def _save(self, key: ApiKey) -> None:
-        await self._book.save(key)
-        self._stored[key.id] = key
+    async def _adopt(self) -> None:
+        newer = await self._book.newer()
+        if newer is not None:
+            self._replace(newer)
+
+    def _replace(self, keys: Iterable[ApiKey]) -> None:
+        """Hold these keys; of several with one id the last. What uses a grant that is no longer
+        valid ends."""
+        before, self._stored = self._stored, {key.id: key for key in keys}
         self._configured = None
+        for key in before.values():
+            if reason := _why_ended(key, self._stored.get(key.id)):
+                logger.info(reason, extra={"key_id": key.id, "key_name": key.name})
+                for listener in tuple(self._listeners):
+                    listener(key.id, reason)
 
-    def _end(self, key: ApiKey, reason: str) -> None:
-        logger.info(reason, extra={"key_id": key.id, "key_name": key.name})
-        for listener in tuple(self._listeners):
-            listener(key.id, reason)
+
+def _why_ended(before: ApiKey, after: ApiKey | None) -> str:
+    """Why the grant of a key is no longer valid; empty where it is, or was not before."""
+    if after == before or before.revoked_at is not None:
+        return ""
+    if after is None or after.revoked_at is not None:
+        return "API key revoked"
+    if after.digest != before.digest:
+        return "API key rotated"
+    same = grant_of_key(after).revision == grant_of_key(before).revision
+    return "" if same else "API key changed"

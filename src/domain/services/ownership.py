@@ -73,6 +73,7 @@ class SessionClaims:
                 require(principal, Action.START_RUN, Resource(key.agent_id))
                 owner: dict[str, str | bool | int | None] = {OWNER: principal.id}
                 at, new_id = self._clock(), self._new_id()
-                await self._catalog.patch(key, owner, at=at, new_id=new_id)
-            elif not may(principal, Action.START_RUN, session_resource(info)):
+                # In another process somebody else may have been first.
+                info = await self._catalog.patch(key, owner, at=at, new_id=new_id)
+            if not may(principal, Action.START_RUN, session_resource(info)):
                 raise Forbidden(f"The session {key} belongs to another principal; choose another.")

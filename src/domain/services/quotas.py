@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Iterable
 from contextvars import Context
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ..access import KEY_PRINCIPAL
 from ..api_keys import (
@@ -28,7 +27,16 @@ from ..errors import (
     UnknownRun,
 )
 from ..models import Usage
-from ..ports import Clock, CurrentSettings, KeyBook, OpenTurn, RunEvents, Spent
+from ..ports import (
+    Clock,
+    CurrentSettings,
+    KeyBook,
+    KeyCounters,
+    OpenTurn,
+    RunAdmission,
+    RunEvents,
+    Spent,
+)
 from ..runs import (
     CONTEXT_EVENTS,
     DELTAS,
@@ -82,27 +90,15 @@ NO_LIMITS = Allowances()
 
 
 @dataclass(slots=True)
-class _Bucket:
-    """Admits as many requests at once as a minute has, and then as fast as it fills."""
-
-    left: float
-    at: float
-
-    def fill(self, capacity: int, now: float) -> None:
-        self.left = min(capacity, self.left + (now - self.at) * capacity / _MINUTE)
-        self.at = now
-
-
-@dataclass(slots=True)
 class _Account:
     """What a key has used. `today` and `month`: the latter includes the former."""
 
     today: KeyUsage
     month: KeyUsage
-    bucket: _Bucket | None = None
-    runs: Counter[str] = field(default_factory=Counter)
-    """Its runs that have neither ended nor wait for a decision: for each id the requests for it, as
-    a repeated one finds the run of the first."""
+    viewed_at: float = 0.0
+    """When these were read or written last."""
+    adopted: int = 0
+    """How often they were replaced by sums of the KeyBook."""
 
 
 class Quotas:
@@ -110,6 +106,10 @@ class Quotas:
 
     The counters of the present month are in memory, and written to the KeyBook in batches: a
     request never waits for that. Runs of sub-agents count as usage of the key, not as its requests.
+
+    `view_seconds`: with other nodes, how old the copy of what a key has used may be when a request
+    is admitted; None: there are none. What one node has used is written at once, so the nodes
+    together exceed a limit by what they begin in that time.
     """
 
     def __init__(
@@ -117,20 +117,26 @@ class Quotas:
         *,
         keys: Keys,
         book: KeyBook,
+        counters: KeyCounters,
         run_events: RunEvents,
         settings: CurrentSettings,
         clock: Clock,
         monotonic: Clock,
+        view_seconds: float | None = None,
     ) -> None:
         self._keys = keys
         self._book = book
+        self._counters = counters
         self._run_events = run_events
         self._settings = settings
         self._clock = clock
         self._monotonic = monotonic
+        self._view_seconds = view_seconds
         self._accounts: dict[str, _Account] = {}
         self._changed: dict[tuple[str, str], KeyUsage] = {}
         """What is not written yet, by key and day."""
+        self._in_writing: frozenset[str] = frozenset()
+        """The keys of what is being written."""
         self._writing: asyncio.Task[None] | None = None
         self._estimating: set[asyncio.Task[None]] = set()
 
@@ -143,42 +149,42 @@ class Quotas:
             if row.day == today:
                 account.today = row
 
-    def check_request(self, key_id: str) -> None:
-        """Count a request of the key. Raises RateLimited, QuotaExceeded."""
+    async def check_request(self, key_id: str) -> None:
+        """Count a request of the key. Raises RateLimited, QuotaExceeded, StoreFailed."""
         key = self._keys.find(key_id)
         if key is None:
             return  # Its grant ends everything else.
-        account = self._current(key_id)
-        self._check_quotas(key.limits, account)
-        self._count_request(key, account)
+        if self._view_seconds is not None:
+            await self._renew_view(key)
+        self._check_quotas(key.limits, self._current(key_id))
+        await self._count_request(key)
 
-    def admit(self, key_id: str, run_id: str, *, known: bool = False) -> None:
+    async def admit(self, key_id: str, run_id: str, *, known: bool = False) -> None:
         """Count a request of the key that begins a run, or finds one that it has begun. One that is
         `known` uses no tokens, and is no run more: only requests are limited. Raises RateLimited,
-        QuotaExceeded."""
-        key, account = self._keys.find(key_id), self._current(key_id)
-        if known or run_id in account.runs:
-            if key is not None:
-                self._count_request(key, account)
-            if run_id in account.runs:
-                account.runs[run_id] += 1
-            return
+        QuotaExceeded, StoreFailed."""
+        key = self._keys.find(key_id)
         most = None if key is None else key.limits.runs_at_once
-        if key is not None and most is not None and len(account.runs) >= most:
+        admission = await self._counters.begin(key_id, run_id, most, known=known)
+        if key is None:
+            return
+        if admission is RunAdmission.FULL:
             raise RateLimited(
                 f"The API key {key.name!r} has {most} runs at once, the most that it may have.",
                 retry_after=_BUSY_SECONDS,
             )
-        self.check_request(key_id)
-        account.runs[run_id] = 1
+        try:
+            if admission is RunAdmission.KNOWN:
+                await self._count_request(key)
+            else:
+                await self.check_request(key_id)
+        except BaseException:
+            self._counters.release(key_id, run_id)
+            raise
 
     def release(self, spec: RunSpec) -> None:
         """A request for the run has begun none, or the run is no longer in this process."""
-        account = self._accounts.get(spec.principal_id.removeprefix(KEY_PRINCIPAL))
-        if account is not None and spec.id in account.runs:
-            account.runs[spec.id] -= 1
-            if not account.runs[spec.id]:
-                del account.runs[spec.id]
+        self._counters.release(spec.principal_id.removeprefix(KEY_PRINCIPAL), spec.id)
 
     def stopped(
         self,
@@ -191,7 +197,7 @@ class Quotas:
         counted later. `turn`: its steps; `spent`: what else it has used, where it has no answer."""
         key_id = spec.principal_id.removeprefix(KEY_PRINCIPAL)
         account = self._current(key_id)
-        account.runs.pop(spec.id, None)
+        self._counters.stopped(key_id, spec.id)
         if ending is None:
             return
         used = KeyUsage(key_id, account.today.day, runs=1)
@@ -246,14 +252,16 @@ class Quotas:
         account, limits = self._current(key_id), key.limits
         requests = None
         if (capacity := limits.requests_per_minute) is not None:
-            left = self._bucket(capacity, account).left
+            left = self._counters.left(key_id, capacity)
             requests = Allowance(capacity, int(left), (capacity - left) * _MINUTE / capacity)
-        cost, runs = limits.cost_per_month, limits.runs_at_once
+        cost, runs = limits.cost_per_month, None
+        if (most := limits.runs_at_once) is not None:
+            runs = Allowance(most, max(0, most - self._counters.running(key_id)))
         return Allowances(
             requests,
             self._tokens(limits, account),
             None if cost is None else self._budget(cost, account),
-            None if runs is None else Allowance(runs, max(0, runs - len(account.runs))),
+            runs,
         )
 
     async def flush(self) -> None:
@@ -263,6 +271,7 @@ class Quotas:
         self._begin_writing()
         if self._writing is not None:
             await asyncio.wait((self._writing,))
+        await self._counters.flush()
 
     def _check_quotas(self, limits: KeyLimits, account: _Account) -> None:
         now = self._clock()
@@ -277,28 +286,14 @@ class Quotas:
                     f"This API key has used up its {most:g} {what} (UTC).", retry_after=left
                 )
 
-    def _count_request(self, key: ApiKey, account: _Account) -> None:
-        self._take(key, account)
-        self._add(account, KeyUsage(key.id, account.today.day, requests=1))
-
-    def _take(self, key: ApiKey, account: _Account) -> None:
+    async def _count_request(self, key: ApiKey) -> None:
         capacity = key.limits.requests_per_minute
-        if capacity is None:
-            return
-        bucket = self._bucket(capacity, account)
-        if bucket.left < 1:
+        if capacity is not None and (wait := await self._counters.take(key.id, capacity)):
             raise RateLimited(
-                f"This API key may send {capacity} requests per minute.",
-                retry_after=(1 - bucket.left) * _MINUTE / capacity,
+                f"This API key may send {capacity} requests per minute.", retry_after=wait
             )
-        bucket.left -= 1
-
-    def _bucket(self, capacity: int, account: _Account) -> _Bucket:
-        now = self._monotonic()
-        if account.bucket is None:
-            account.bucket = _Bucket(capacity, now)
-        account.bucket.fill(capacity, now)
-        return account.bucket
+        account = self._current(key.id)
+        self._add(account, KeyUsage(key.id, account.today.day, requests=1))
 
     def _tokens(self, limits: KeyLimits, account: _Account) -> Allowance | None:
         now, found = self._clock(), []
@@ -367,6 +362,7 @@ class Quotas:
     async def _write(self) -> None:
         while self._changed:
             rows, self._changed = tuple(self._changed.values()), {}
+            self._in_writing = frozenset(row.key_id for row in rows)
             try:
                 totals = await self._book.add_usage(rows)
             except StoreFailed as error:
@@ -374,6 +370,8 @@ class Quotas:
                     self._note(row)
                 logger.warning("the usage of API keys was not kept", extra={"why": error.message})
                 return
+            finally:
+                self._in_writing = frozenset()
             for total in totals:
                 self._adopt(total)
 
@@ -386,6 +384,31 @@ class Quotas:
         today = total if noted is None else total.plus(noted)
         account.month = account.month.plus(today.minus(account.today))
         account.today = today
+        account.adopted += 1
+
+    async def _renew_view(self, key: ApiKey) -> None:
+        """Read what the key has used at all nodes, where that was not done a moment ago."""
+        limits, account = key.limits, self._current(key.id)
+        if not limits.has_quotas:
+            return
+        now = self._monotonic()
+        if account.viewed_at and now - account.viewed_at < (self._view_seconds or 0.0):
+            return
+        account.viewed_at = now
+        before, day = account.adopted, account.today.day
+        if key.id in self._in_writing:
+            return  # The answer will be the sums of today.
+        rows = await self._book.usage_of(key.id, f"{month_of(day)}-01")
+        if key.id in self._in_writing or account.adopted != before or account.today.day != day:
+            return  # The same.
+        noted = [used for (key_id, _), used in self._changed.items() if key_id == key.id]
+        today, month = KeyUsage(key.id, day), KeyUsage(key.id, month_of(day))
+        for row in (*rows, *noted):
+            if row.day == day:
+                today = today.plus(row)
+            if month_of(row.day) == month_of(day):
+                month = month.plus(row)
+        account.today, account.month = today, month
 
 
 def _used(ending: Ending, turn: OpenTurn | None, spent: Spent) -> Iterable[tuple[Usage, str]]:

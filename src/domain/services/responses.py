@@ -11,6 +11,7 @@ from ..errors import (
     ConversationLocked,
     InvalidRequest,
     SessionBusy,
+    StoreFailed,
     TurnNotStored,
     UnknownConversation,
     UnknownPreviousResponse,
@@ -70,7 +71,7 @@ class Responses:
         self._bounds = bounds
         self._kept = 0
         self._locked: set[str] = set()
-        """Conversations for which a response is being begun."""
+        """Conversations for which this process begins a response."""
 
     # Responses
 
@@ -261,9 +262,21 @@ class Responses:
             raise conversation_locked()
         self._locked.add(conversation_id)
         try:
-            yield
+            if not await self._book.lock(conversation_id):
+                raise conversation_locked()
+            try:
+                yield
+            finally:
+                await self._unlock(conversation_id)
         finally:
             self._locked.discard(conversation_id)
+
+    async def _unlock(self, conversation_id: str) -> None:
+        try:
+            await self._book.unlock(conversation_id)
+        except StoreFailed as error:  # The lock ends by itself.
+            extra = {"conversation": conversation_id, "reason": error.message}
+            logger.warning("a conversation stays locked for a moment", extra=extra)
 
     async def _delete_session(self, key: SessionKey, *, unless_used: bool = False) -> None:
         async def work() -> None:

@@ -40,8 +40,9 @@ _ALL = 100_000
 _PATIENCE = 15.0
 """Seconds that a change of a session waits for the runs before it to end."""
 
-OnChange = Callable[[SessionKey, str], None]
-"""Called with a Session and what was done to it: patched, reset, deleted, compacted, injected."""
+OnChange = Callable[[SessionKey, str, str], None]
+"""Called with a Session, what was done to it (patched, reset, deleted, compacted, injected), and
+the id of the message that was injected."""
 
 
 T = TypeVar("T")
@@ -307,7 +308,7 @@ class SessionService:
                 raise UnknownSession(f"session not found: {key}")
             turn = self._injected(info, text)
             await self._store.append(turn)
-            self._tell(key, "injected")
+            self._tell(key, "injected", turn.run_id)
             return info, turn.run_id
 
         return await self._alone(key, work)
@@ -362,6 +363,6 @@ class SessionService:
                 verb = "cleared" if changes["spawnedBy"] is None else "changed"
                 raise InvalidRequest(f"spawnedBy cannot be {verb} once set", param="spawnedBy")
 
-    def _tell(self, key: SessionKey, what: str) -> None:
+    def _tell(self, key: SessionKey, what: str, message_id: str = "") -> None:
         for listener in tuple(self._on_change):
-            listener(key, what)
+            listener(key, what, message_id)

@@ -65,6 +65,7 @@ def make_spec(
         instructions=tuple(m for m in request.messages if m.role is Role.SYSTEM),
         params=request.params,
         on_leave=request.on_leave,
+        streamed=request.streamed,
         accepted_at=at,
         timeout=None if request.timeout is None else _limit(request.timeout),
         one_off=binding.one_off if after is None else after.one_off,

@@ -7,16 +7,15 @@ import json
 import logging
 from collections.abc import Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass
+from functools import partial
 
 from ..access import Action, Principal, may, require
-from ..concurrency import LARGE, off_loop, shielded
+from ..concurrency import LARGE, off_loop
 from ..errors import (
     Forbidden,
     GatewayBusy,
     GatewayError,
-    KeyReused,
     ShuttingDown,
     Unauthenticated,
     UnknownTool,
@@ -26,57 +25,18 @@ from ..ports import ApprovalBook, Clock, NewId, SessionCatalog, Toolbox, ToolCon
 from ..runs import Validate
 from ..sessions import MAIN, applied_to, parse_key, without_middle
 from ..tools import Approval, Ruling, ToolResult, ToolSpec, approval_id
+from .direct_calls import STOPPED, CallOutcome, CallResult, DirectCall, KeyedCalls
 from .gateway import Gateway
 from .ownership import own_key, session_resource
 
 logger = logging.getLogger(__name__)
 
 _MOST_CALLS = 16
-_MOST_KEYS = 128
-_KEPT_SECONDS = 300.0
-"""How long the result of a call with an idempotency key is kept."""
 _LAST_SECONDS = 3.0
 """For tools to stop when the Gateway does."""
-_STOPPED = "The call was stopped; it is not known what took effect."
 _LONGEST_NAME = 200
-
-
-@dataclass(frozen=True, slots=True)
-class DirectCall:
-    """A call as a client sent it. `action` becomes the argument of that name where the tool has
-    such a parameter and `arguments` do not set it. `session_key`: by default the main session of
-    the agent, by default the default one. `dry_run`: check the call, and do not run it. `source`
-    names the protocol, for the log."""
-
-    tool: str
-    arguments: Mapping[str, object] = field(default_factory=dict)
-    action: str | None = None
-    session_key: str | None = None
-    agent_id: str | None = None
-    idempotency_key: str | None = None
-    """A repeated call of the principal under this key gets the result of the first."""
-    dry_run: bool = False
-    source: str = ""
-
-
-class CallOutcome(StrEnum):
-    """How a direct call has ended."""
-
-    DONE = "done"
-    CHECKED = "checked"
-    """It could be run, and was not, because it is a dry run."""
-    FAILED = "failed"
-    APPROVAL_REQUIRED = "approval required"
-    """Calls outside of a Run cannot wait for an approval, so it was not run. (One that was allowed
-    for always is run.)"""
-
-
-@dataclass(frozen=True, slots=True)
-class CallResult:
-    """`text`: the tool's result, or why there is none."""
-
-    outcome: CallOutcome
-    text: str = ""
+_LONGEST_SECONDS = 86_400.0
+"""After that long a call without a time limit counts as stopped at the other nodes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +45,6 @@ class ToolListing:
 
     context: ToolContext
     tools: tuple[tuple[ToolSpec, Ruling], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Keyed:
-    """A call with an idempotency key. `at`: when it was begun."""
-
-    call: DirectCall
-    at: float
-    result: asyncio.Future[CallResult]
 
 
 class _Ongoing:
@@ -132,6 +83,7 @@ class ToolService:
         toolbox: Toolbox,
         approvals: ApprovalBook,
         validate: Validate,
+        keyed: KeyedCalls,
         new_id: NewId,
         clock: Clock,
         monotonic: Clock,
@@ -142,6 +94,7 @@ class ToolService:
         self._toolbox = toolbox
         self._approvals = approvals
         self._validate = validate
+        self._keyed = keyed
         self._new_id = new_id
         self._clock = clock
         self._monotonic = monotonic
@@ -149,8 +102,6 @@ class ToolService:
         self._idle = asyncio.Event()
         self._idle.set()
         self._draining = False
-        self._keyed: dict[tuple[str, str], _Keyed] = {}
-        """Calls with an idempotency key, by the principal and the key, oldest first."""
 
     async def listing(
         self, principal: Principal, *, session_key: str | None = None, agent_id: str | None = None
@@ -170,7 +121,7 @@ class ToolService:
         SessionKeyInvalid, KeyReused, UnknownTool, RateLimited, GatewayBusy, ShuttingDown, and
         Unauthenticated where a grant has ended meanwhile."""
         require(principal, Action.CALL_TOOL)
-        self._gateway.check_request(principal)
+        await self._gateway.check_request(principal)
         context = await self._context(principal, call.session_key, call.agent_id)
         log_fields: dict[str, object] = {
             "tool": call.tool[:_LONGEST_NAME],
@@ -181,7 +132,9 @@ class ToolService:
         }
         begun, outcome = self._monotonic(), "stopped"
         try:
-            result = await self._once(principal, context, call)
+            longest = (context.agent.timeout or _LONGEST_SECONDS) + _LAST_SECONDS
+            run = partial(self._call, principal, context, call)
+            result = await self._keyed.once(principal.id, call, longest, run)
             outcome = result.outcome.value
         except GatewayError as error:
             outcome = error.code
@@ -200,7 +153,7 @@ class ToolService:
         if await self._is_idle_within(grace):
             return
         for ongoing in tuple(self._ongoing):
-            ongoing.stop(ShuttingDown(f"The Gateway is stopping. {_STOPPED}"))
+            ongoing.stop(ShuttingDown(f"The Gateway is stopping. {STOPPED}"))
         if not await self._is_idle_within(_LAST_SECONDS):
             logger.warning("tools did not stop", extra={"calls": len(self._ongoing)})
 
@@ -211,41 +164,6 @@ class ToolService:
         except TimeoutError:
             return False
         return True
-
-    async def _once(
-        self, principal: Principal, context: ToolContext, call: DirectCall
-    ) -> CallResult:
-        """The result of the call, or of an earlier one under its key. Raises KeyReused."""
-        if call.idempotency_key is None:
-            return await self._call(principal, context, call)
-        key = (principal.id, call.idempotency_key)
-        self._forget_keys()
-        earlier = self._keyed.get(key)
-        if earlier is not None:
-            if earlier.call != call:
-                message = f"The idempotency key {key[1]!r} stands for another call already."
-                raise KeyReused(message, param="idempotencyKey")
-            return await shielded(earlier.result)
-        keyed = self._keyed[key] = _Keyed(
-            call, self._monotonic(), asyncio.get_running_loop().create_future()
-        )
-        try:
-            keyed.result.set_result(await self._call(principal, context, call))
-        except (UnknownTool, GatewayBusy) as refused:  # The tool was not begun.
-            self._keyed.pop(key, None)
-            keyed.result.set_exception(refused)
-            keyed.result.exception()  # There may be no repeated call that retrieves it.
-            raise
-        finally:
-            if not keyed.result.done():
-                keyed.result.set_result(CallResult(CallOutcome.FAILED, _STOPPED))
-        return keyed.result.result()
-
-    def _forget_keys(self) -> None:
-        oldest = self._monotonic() - _KEPT_SECONDS
-        for key, keyed in tuple(self._keyed.items()):
-            if keyed.result.done() and (keyed.at < oldest or len(self._keyed) >= _MOST_KEYS):
-                del self._keyed[key]
 
     async def _call(
         self, principal: Principal, context: ToolContext, call: DirectCall

@@ -11,7 +11,6 @@ from ....domain.settings import (
     LoggingSettings,
     RunLogSettings,
     Settings,
-    StoreSettings,
 )
 from ..read import Building
 from .agents import build_agents
@@ -20,10 +19,10 @@ from .gateway import build_control, build_cors, build_listen, build_proxies
 from .keys import build_keys
 from .mcp import build_mcp_servers
 from .sessions import build_sessions
+from .store import build_node, build_store
 from .tools import build_direct_tools
 
 _VERBOSE = ("debug", "trace")
-MEMORY_STORE = ":memory:"
 
 
 def build_settings(building: Building, generation: str, *, exists: bool) -> Settings:
@@ -40,13 +39,13 @@ def build_settings(building: Building, generation: str, *, exists: bool) -> Sett
         building.note("gateway.mode `remote` has no effect: this machine serves.")
     listen = build_listen(building)
     agents, models, embedding_models = build_agents(building)
-    store = _store(building)
+    store = build_store(building)
     proxies = build_proxies(building)
     endpoints = gateway.http.endpoints
     chat = endpoints.chat_completions
     return Settings(
         agents=agents,
-        auth=build_auth(building, listen, build_keys(building, agents)),
+        auth=build_auth(building, listen, store, build_keys(building, agents)),
         generation=generation,
         chat=ChatEndpointSettings(
             enabled=chat.enabled,
@@ -97,6 +96,7 @@ def build_settings(building: Building, generation: str, *, exists: bool) -> Sett
         logging=_logging(building),
         listen=listen,
         store=store,
+        node=build_node(building, store, listen),
         control=build_control(building),
         text_commands=building.config.commands.text,
         transports=tuple(gateway.transports),
@@ -110,17 +110,6 @@ def build_settings(building: Building, generation: str, *, exists: bool) -> Sett
         shutdown_grace=float(gateway.shutdown.grace_seconds),
         notes=tuple(building.notes),
     )
-
-
-def _store(building: Building) -> StoreSettings:
-    store = building.config.session.store
-    path = str(building.locations.store_path)
-    if store not in (None, MEMORY_STORE):
-        building.note(
-            f"session.store has no effect: sessions are kept in {path}; only "
-            f'"{MEMORY_STORE}" has one.'
-        )
-    return StoreSettings(memory=store == MEMORY_STORE, path=path)
 
 
 def _logging(building: Building) -> LoggingSettings:

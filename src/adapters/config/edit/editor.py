@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,8 +20,10 @@ from ....domain.ports.configuration import (
     ConfigSnapshot,
     ConfigUnwritable,
     MakePatch,
+    SharedDocument,
 )
 from ..locations import Locations
+from ..node_keys import NODE_KEYS, without
 from ..read import Inputs, Unreadable, parse
 from ..secret_texts import REDACTED
 from .edit_policy import check_text, refuse
@@ -41,6 +43,9 @@ MAX_TEXT = 1_000_000
 class ConfigEditor:
     """The ConfigFile over a real file. `lock_timeout`: seconds to wait for other programs.
 
+    `shared`: the document of which the file is a copy; edits replace it, if it has not changed
+    since they began.
+
     `on_machine`: edits come from a user with access to the file itself, as with the command line.
     Edits by clients are restricted (see `edit_policy` and `machine`).
     """
@@ -53,6 +58,7 @@ class ConfigEditor:
         clock: Clock = time.time,
         lock_timeout: float = 10.0,
         on_machine: bool = False,
+        shared: SharedDocument | None = None,
     ) -> None:
         # Validating a configuration must not create a token.
         self._inputs = replace(inputs, generated_token=lambda _: "made-when-the-gateway-starts")
@@ -60,10 +66,13 @@ class ConfigEditor:
         self._clock = clock
         self._lock_timeout = lock_timeout
         self._on_machine = on_machine
+        self._shared = shared
         self._turn = threading.Lock()
 
     def snapshot(self, *, reader: bool = False) -> ConfigSnapshot:
         """See ConfigFile."""
+        with suppress(ConfigUnwritable):  # The copy is what this process knows.
+            self._pull()
         content = content_of(self._locations)
         return snapshot_of(content, self._locations, self._inputs, reader=reader)
 
@@ -88,10 +97,15 @@ class ConfigEditor:
 
     def change(self, patch: Mapping[str, object] | MakePatch) -> ConfigSnapshot:
         """See ConfigFile."""
-        with self._locked():
-            make = patch if callable(patch) else lambda _: patch
-            before = content_of(self._locations)
-            return self._write(before, patched(before, make, self._locations, self._inputs))
+        make = patch if callable(patch) else lambda _: patch
+        while True:
+            with self._locked():
+                before = content_of(self._locations)
+                text = patched(before, make, self._locations, self._inputs)
+                try:
+                    return self._write(before, text)
+                except ConfigConflict:
+                    pass  # Another process was first: again, with what it wrote.
 
     def schema(self) -> Mapping[str, object]:
         """See ConfigFile."""
@@ -118,8 +132,18 @@ class ConfigEditor:
         if edited is not None:
             refuse(edited.new_inert_values())
         if after.data is not None and after.data != before.data:
-            save(self._file, after.data)
+            self._save(before, after.data)
         return snapshot
+
+    def _save(self, before: Content, data: bytes) -> None:
+        if self._shared is None:
+            save(self._file, data)
+        elif not self._shared.push(before.sha256 if before.exists else None, data):
+            raise ConfigConflict(HASH_STALE, param="baseHash")
+
+    def _pull(self) -> None:
+        if self._shared is not None:
+            self._shared.pull()
 
     @property
     def _file(self) -> Path:
@@ -139,6 +163,7 @@ class ConfigEditor:
                 thread_local=False,
             )
             with self._turn, lock:
+                self._pull()
                 yield
         except Timeout:
             message = f"{file} is locked by another program; try again"
@@ -146,6 +171,37 @@ class ConfigEditor:
         except OSError as error:
             message = f"{file} cannot be written: {error.strerror or error}"
             raise ConfigUnwritable(message) from error
+
+
+def node_independent_text(locations: Locations, inputs: Inputs) -> str:
+    """The text of a node's own file without the keys that are the node's; empty where it has no
+    others. Raises ConfigRefused."""
+    before = content_of(locations)
+    try:
+        if not without(before.value(), NODE_KEYS):
+            return ""
+    except Unreadable:
+        pass  # `patched` says what is wrong.
+    removals: dict[str, object] = {}
+    for path in NODE_KEYS:
+        inner = removals
+        for key in path[:-1]:
+            inner = inner.setdefault(str(key), {})  # type: ignore[assignment]
+        inner[str(path[-1])] = None
+    return patched(before, lambda held: _in_both(removals, held), locations, inputs)
+
+
+def _in_both(patch: Mapping[str, object], held: object) -> dict[str, object]:
+    """The parts of a merge patch that removes keys, for what is there. Objects that would be empty
+    are removed, too."""
+    kept: dict[str, object] = {}
+    for key, value in patch.items():
+        if isinstance(held, Mapping) and key in held:
+            below = held[key]
+            inner = _in_both(value, below) if isinstance(value, Mapping) else None
+            emptied = isinstance(below, Mapping) and inner == dict.fromkeys(below)
+            kept[key] = None if emptied else inner
+    return kept
 
 
 def _check_hash(before: Content, base_hash: str | None) -> None:

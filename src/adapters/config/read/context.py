@@ -87,4 +87,4 @@ class Building:
 
 def absolute_path(inputs: Inputs, locations: Locations, text: str) -> str:
     """A path from the configuration: `~` is expanded; relative ones start at the main file."""
-    return str(absolute(text, home=inputs.home, base=locations.config_path.parent))
+    return str(absolute(text, home=inputs.home, base=locations.base_dir))

@@ -15,6 +15,7 @@ from .mcp import McpSection
 from .providers import ModelsSection
 from .secrets import EnvSection, SecretsSection
 from .session import CommandsSection, LoggingSection, SessionSection
+from .store import NodeSection, StoreSection
 from .tools import ToolsSection
 from .walk import Place, Shape
 
@@ -33,6 +34,10 @@ class Root(Section):
     change these keys over the network."""
     session: SessionSection = setting(SessionSection)
     """Resets, storage and the send policy."""
+    store: StoreSection = setting(StoreSection, addition=True)
+    """The database of a Gateway that is more than one process, see `docs/scaling.md`."""
+    node: NodeSection = setting(NodeSection, addition=True)
+    """This process among those that share the database."""
     commands: CommandsSection = setting(CommandsSection)
     """Commands in messages."""
     mcp: McpSection = setting(McpSection)

@@ -27,6 +27,7 @@ _LATER: dict[str, object] = {
     "chosen_model": "",
     "after_run": "",
     "max_tool_calls": None,
+    "streamed": True,
 }
 """What earlier releases have not stored."""
 
@@ -52,6 +53,7 @@ def encode_spec(spec: RunSpec) -> bytes:
         "hops": spec.hops,
         "client_tools": None if spec.client_tools is None else spec.client_tools.data,
         "max_tool_calls": spec.max_tool_calls,
+        "streamed": spec.streamed,
     }
     text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
     return text.encode("utf-8", "surrogatepass")
@@ -86,6 +88,7 @@ def decode_spec(data: bytes) -> RunSpec:
             hops=typed(body["hops"], int),
             client_tools=None if client_tools is None else _load_tools(client_tools),
             max_tool_calls=None if max_calls is None else typed(max_calls, int),
+            streamed=typed(body["streamed"], bool),
         )
     except (
         AttributeError,

@@ -17,12 +17,19 @@ class MemoryKeys:
     async def load(self) -> tuple[ApiKey, ...]:
         return tuple(self._keys.values())
 
-    async def save(self, key: ApiKey) -> None:
+    async def newer(self) -> tuple[ApiKey, ...] | None:
+        return None
+
+    async def save(self, key: ApiKey) -> bool:
         self._keys[key.id] = key
+        return True
 
     async def usage(self, since: str) -> tuple[KeyUsage, ...]:
         rows = [row for row in self._usage.values() if row.day >= since]
         return tuple(sorted(rows, key=lambda row: (row.day, row.key_id)))
+
+    async def usage_of(self, key_id: str, since: str) -> tuple[KeyUsage, ...]:
+        return tuple(row for row in await self.usage(since) if row.key_id == key_id)
 
     async def add_usage(self, rows: Sequence[KeyUsage]) -> tuple[KeyUsage, ...]:
         return tuple(map(self._add, rows))

@@ -60,6 +60,12 @@ class MemoryResponses:
             if one.conversation == conversation_id and not one.settled
         )
 
+    async def lock(self, conversation_id: str) -> bool:
+        return True  # There are no other processes.
+
+    async def unlock(self, conversation_id: str) -> None:
+        """The same."""
+
     async def count_of(self, key: SessionKey) -> int:
         return sum(one.session_key == key for one in self._responses.values())
 

@@ -4,9 +4,46 @@ Nothing outside imports this package before the configuration asks for PostgreSQ
 optional dependency.
 """
 
-from .database import Database
+from .administration import (
+    DatabaseStatus,
+    TableSize,
+    are_one_database,
+    database_status,
+    migrate_database,
+    pools_transactions,
+)
+from .bus import PostgresBus
+from .calls import PostgresCalls
+from .configurations import PostgresConfigurations, with_configurations
+from .database import CONNECTIONS_OF_NODE, Database
 from .devices import PostgresDevices
+from .heartbeats import PostgresHeartbeats
+from .key_counters import PostgresKeyCounters
 from .keys import PostgresKeys
 from .limits import PostgresLimits
+from .meter import PostgresMeter
+from .nodes import PostgresNodes
+from .presence import PostgresPresence
 
-__all__ = ["Database", "PostgresDevices", "PostgresKeys", "PostgresLimits"]
+__all__ = [
+    "CONNECTIONS_OF_NODE",
+    "Database",
+    "DatabaseStatus",
+    "PostgresBus",
+    "PostgresCalls",
+    "PostgresConfigurations",
+    "PostgresDevices",
+    "PostgresHeartbeats",
+    "PostgresKeyCounters",
+    "PostgresKeys",
+    "PostgresLimits",
+    "PostgresMeter",
+    "PostgresNodes",
+    "PostgresPresence",
+    "TableSize",
+    "are_one_database",
+    "database_status",
+    "migrate_database",
+    "pools_transactions",
+    "with_configurations",
+]

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from psycopg import AsyncConnection, Error, OperationalError, ProgrammingError
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg import AsyncConnection, Error, OperationalError
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from ....domain.errors import LeaseLost, StoreFailed
 from ..common import FailureLog, Undecodable
+from .availability import Availability, DatabaseAway
+from .fence import active_fence
 from .migrations import migrate
+from .opening import check_pooler, check_schema, connection_string, first_connection, reason
 
 T = TypeVar("T")
 
@@ -28,17 +31,11 @@ _LOST = {
     LATER_ATTEMPT: "A later attempt of the run has stored a step.",
     TURN_STORED: "The turn of the run is stored already.",
 }
-_OPTIONS: Mapping[str, object] = {
-    "application_name": "opensoul",
-    "client_encoding": "utf8",
-    "connect_timeout": 5,
-    "keepalives": 1,
-    "keepalives_idle": 5,
-    "keepalives_interval": 2,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 10_000,
-}
-"""Connection parameters, unless the address has them."""
+_CONNECTIONS = (4, 10)
+CONNECTIONS_OF_NODE = _CONNECTIONS[1] + 1
+"""What a process opens at most: the pool, and one connection that listens."""
+_PATIENCE_WHILE_AWAY = 1.0
+_RETRY_AFTER = 0.2
 _START_PATIENCE = 30.0
 """Seconds for the first connections of the pool, after one could be made."""
 
@@ -48,7 +45,8 @@ class Database:
     schema refuses a write.
 
     `url` is any address that libpq reads: `postgresql://...` or `host=... dbname=...`, Unix sockets
-    included. `patience`: seconds that a call waits for a connection. `behind_pooler`: the address
+    included. `patience`: seconds that a call waits for a connection, or one second once the
+    database cannot be reached. `behind_pooler`: the address
     is that of a pooler in transaction mode, such as PgBouncer, so statements are not prepared.
     """
 
@@ -56,7 +54,7 @@ class Database:
         self,
         url: str,
         *,
-        connections: tuple[int, int] = (4, 10),
+        connections: tuple[int, int] = _CONNECTIONS,
         patience: float = 5.0,
         behind_pooler: bool = False,
     ) -> None:
@@ -71,6 +69,25 @@ class Database:
         self._idle = asyncio.Event()
         self._idle.set()
         self._failures = FailureLog("the database cannot be used")
+        self._availability = Availability()
+
+    def away_within(self, seconds: float) -> bool:
+        """Whether the database cannot be reached, or could not in the last `seconds`, as far as
+        calls have shown."""
+        return self._availability.away_within(seconds)
+
+    async def patiently(self, work: Callable[[], Awaitable[T]], seconds: float) -> T:
+        """The result of `work`, which is tried again for so long while the database cannot be
+        reached."""
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + seconds
+        while True:
+            try:
+                return await work()
+            except DatabaseAway:
+                if loop.time() > give_up_at:
+                    raise
+            await asyncio.sleep(_RETRY_AFTER)
 
     async def open(self) -> None:
         """Connect and migrate the schema. Each call is for one `close`; the stores of a process
@@ -99,12 +116,15 @@ class Database:
         self, work: Callable[[Connection], Awaitable[T]], *, repeat: bool = False
     ) -> T:
         """The same in a transaction, which is committed when this returns. Where the connection
-        breaks before the commit, nothing was done, so the work is done again in any case."""
+        breaks before the commit, nothing was done, so the work is done again in any case. Raises
+        LeaseLost where the Fence of the task does not hold."""
         committing = False
 
         async def in_transaction(connection: Connection) -> T:
             nonlocal committing
             async with connection.transaction():
+                if (fence := active_fence()) is not None:
+                    await fence.check(connection)
                 result = await work(connection)
                 committing = True
             return result
@@ -118,6 +138,13 @@ class Database:
             return await fetch_one(connection, query, values)
 
         return await self.change(fetch)
+
+    async def write_row(self, query: str, values: Values = ()) -> tuple[Any, ...] | None:
+        """The first row of a statement that writes and may be done twice: in one trip, unless the
+        task has a Fence."""
+        if active_fence() is None:
+            return await self.row(query, values)
+        return await self.change_row(query, values)
 
     async def snapshot(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """The result of `work`, which only reads: all its statements see the same state."""
@@ -154,6 +181,10 @@ class Database:
 
         return await self.run(execute, repeat=repeat)
 
+    def pool_stats(self) -> dict[str, int]:
+        """The counters of the pool of connections, by the driver's names."""
+        return {} if self._pool is None else dict(self._pool.get_stats())
+
     async def _call(
         self, work: Callable[[Connection], Awaitable[T]], may_repeat: Callable[[], bool]
     ) -> T:
@@ -161,10 +192,11 @@ class Database:
             raise StoreFailed("The database is not open.")
         self._in_use += 1
         self._idle.clear()
+        begun_at = time.monotonic()
         try:
-            return await self._attempt(self._pool, work, may_repeat)
+            return await self._attempt(self._pool, work, may_repeat, begun_at + self._patience)
         except (Error, OSError) as error:
-            raise self._failed(error) from error
+            raise self._failed(error, begun_at) from error
         except Undecodable as error:
             raise StoreFailed(f"The database has a row that cannot be read: {error}.") from error
         finally:
@@ -186,12 +218,19 @@ class Database:
         )
         try:
             # By itself: a pool would retry, and say only that no connection came in time.
-            async with await AsyncConnection.connect(self.url, autocommit=True) as connection:
+            async with first_connection(self.url) as connection:
+                if self._prepare_after is not None:
+                    await check_pooler(self.url, connection)
+                await check_schema(connection)
                 await migrate(connection)
             await pool.open(wait=True, timeout=_START_PATIENCE)
+        except StoreFailed:
+            await pool.close()
+            raise
         except (Error, OSError) as error:
             await pool.close()
-            raise StoreFailed(f"The database cannot be opened: {_reason(error)}") from error
+            problem = f"The database cannot be opened: {reason(error, self.url)}"
+            raise StoreFailed(problem) from error
         return pool
 
     async def _attempt(
@@ -199,29 +238,37 @@ class Database:
         pool: AsyncConnectionPool[Connection],
         work: Callable[[Connection], Awaitable[T]],
         may_repeat: Callable[[], bool],
+        until: float,
     ) -> T:
         # After the server was restarted, every connection of the pool may be broken.
-        tries = self._connections[1] + 1
         while True:
-            tries -= 1
-            async with pool.connection() as connection:
+            # The pool itself goes on to connect anew, whether anybody waits or not.
+            is_away = self._availability.away_within(0)
+            patience = min(_PATIENCE_WHILE_AWAY, self._patience) if is_away else self._patience
+            async with pool.connection(timeout=patience) as connection:
                 try:
                     result = await work(connection)
-                except OperationalError:
-                    if not (tries and connection.broken and may_repeat()):
+                except OperationalError as error:
+                    if connection.broken:
+                        self._availability.failed(error, time.monotonic())
+                    if not (connection.broken and may_repeat() and time.monotonic() < until):
                         raise
                 else:
                     self._failures.succeeded()
+                    self._availability.succeeded()
                     return result
 
-    def _failed(self, error: Exception) -> StoreFailed | LeaseLost:
+    def _failed(self, error: Exception, begun_at: float) -> StoreFailed | LeaseLost:
         if isinstance(error, Error) and error.sqlstate in _LOST:
             return LeaseLost(_LOST[error.sqlstate])
         self._failures.failed(error)
         if isinstance(error, PoolTimeout):
-            waited = f"no connection was to be had within {self._patience:g} s"
-            return StoreFailed(f"The database does not answer: {waited}.", retry_after=5.0)
-        return StoreFailed(f"The database cannot be used: {_reason(error)}")
+            problem = "The database does not answer: no connection was to be had in time."
+        else:
+            problem = f"The database cannot be used: {reason(error, self.url)}"
+        if self._availability.failed(error, begun_at):
+            return DatabaseAway(problem)
+        return StoreFailed(problem, retry_after=5.0 if isinstance(error, PoolTimeout) else None)
 
 
 async def fetch_all(
@@ -237,19 +284,3 @@ async def fetch_one(
 ) -> tuple[Any, ...] | None:
     rows = await fetch_all(connection, query, values)
     return rows[0] if rows else None
-
-
-def connection_string(url: str) -> str:
-    """The address with our defaults. Raises StoreFailed without the address, which may have a
-    password."""
-    try:
-        given = conninfo_to_dict(url)
-    except ProgrammingError as error:
-        problem = "The address of the database cannot be read; it has to be one of libpq, such as"
-        raise StoreFailed(f"{problem} postgresql://user@host/name.") from error
-    return make_conninfo(**{**_OPTIONS, **given})  # type: ignore[arg-type]  # values are plain
-
-
-def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if text.endswith(".") else f"{text}."

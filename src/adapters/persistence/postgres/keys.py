@@ -14,11 +14,17 @@ from .database import Connection, Database, fetch_all
 
 _NAMES = [one.name for one in fields(KeyUsage)]
 _COLUMNS = ", ".join(_NAMES)
-_LOAD = "SELECT id, record FROM api_keys ORDER BY id"
-_SAVE = """
-    INSERT INTO api_keys VALUES (%s, %s) ON CONFLICT (id) DO UPDATE SET record = excluded.record"""
+_NEWER = """
+    SELECT known.version, api_keys.id, api_keys.record
+    FROM (SELECT coalesce((SELECT version FROM api_key_version), 0) AS version) AS known
+        LEFT JOIN api_keys ON true
+    WHERE known.version <> %s ORDER BY api_keys.id"""
+_SAVE = "SELECT save_api_key(%s, %s, %s)"
+_NO_VERSION = -1
 _USAGE = f"""
     SELECT {_COLUMNS} FROM key_usage WHERE day >= %s ORDER BY day, key_id"""  # noqa: S608 - no values
+_USAGE_OF = f"""
+    SELECT {_COLUMNS} FROM key_usage WHERE key_id = %s AND day >= %s ORDER BY day"""  # noqa: S608 - the same
 _SUMS = ", ".join(f"{name} = book.{name} + excluded.{name}" for name in _NAMES[2:])
 _ADD = f"""
     INSERT INTO key_usage AS book ({_COLUMNS}) VALUES ({", ".join("%s" for _ in _NAMES)})
@@ -30,23 +36,44 @@ class PostgresKeys:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._version = _NO_VERSION
+        """The version that this process has loaded or saved."""
 
     async def load(self) -> tuple[ApiKey, ...]:
+        self._version = _NO_VERSION
+        return await self.newer() or ()
+
+    async def newer(self) -> tuple[ApiKey, ...] | None:
+        rows = await self._database.rows(_NEWER, (self._version,))
+        if not rows:
+            return None
         keys = []
-        for key_id, record in await self._database.rows(_LOAD):
+        for _, key_id, record in rows:
+            if key_id is None:
+                continue  # There are no keys.
             try:
                 keys.append(decode_key(record))
             except Undecodable as error:
                 name = key_id.decode("utf-8", "replace")
                 message = f"The API key {name!r} in the database cannot be read: {error}."
                 raise StoreFailed(message) from None
+        self._version = rows[0][0]
         return tuple(keys)
 
-    async def save(self, key: ApiKey) -> None:
-        await self._database.execute(_SAVE, (data(key.id), encode_key(key)))
+    async def save(self, key: ApiKey) -> bool:
+        values = (data(key.id), encode_key(key), self._version)
+        row = await self._database.change_row(_SAVE, values)
+        if row is None or row[0] is None:
+            return False
+        self._version = row[0]
+        return True
 
     async def usage(self, since: str) -> tuple[KeyUsage, ...]:
         rows = await self._database.rows(_USAGE, (since,))
+        return tuple(map(_usage, rows))
+
+    async def usage_of(self, key_id: str, since: str) -> tuple[KeyUsage, ...]:
+        rows = await self._database.rows(_USAGE_OF, (data(key_id), since))
         return tuple(map(_usage, rows))
 
     async def add_usage(self, rows: Sequence[KeyUsage]) -> tuple[KeyUsage, ...]:

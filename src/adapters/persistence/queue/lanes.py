@@ -100,6 +100,11 @@ class Lanes:
         return self._working
 
     @property
+    def heads(self) -> int:
+        """Runs that wait for a slot, and for no other Run of their session."""
+        return len(self._heads)
+
+    @property
     def waiting(self) -> int:
         return self._places - self._working
 

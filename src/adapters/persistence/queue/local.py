@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from ....domain.concurrency import shielded
 from ....domain.errors import LeaseLost, RunAborted, SessionBusy, ShuttingDown
 from ....domain.messages import Message
-from ....domain.ports import Clock, Worker
+from ....domain.ports import Clock, RunCounts, Worker
 from ....domain.runs import (
     Aborted,
     ApprovalDecided,
@@ -115,8 +115,23 @@ class LocalQueue:
         """Seconds that a claim holds without being renewed."""
         return self._lease
 
+    @property
+    def outage(self) -> float:
+        """Seconds for which Runs go on while the queue cannot be reached."""
+        return 0.0
+
     def __len__(self) -> int:
         return len(self._entries)
+
+    async def counts(self) -> RunCounts:
+        lanes = (self._lanes, *self._nested.values())
+        heads = sum(one.heads for one in lanes)
+        return RunCounts(
+            waiting=heads,
+            queued=sum(one.waiting for one in lanes) - heads,
+            running=sum(entry.claim is not None for entry in self._entries.values()),
+            paused=sum(e.place is None and e.claim is None for e in self._entries.values()),
+        )
 
     # Accepting
 
@@ -254,7 +269,7 @@ class LocalQueue:
         return True
 
     async def unfinished(
-        self, key: SessionKey | None = None, *, waiting: bool = True
+        self, key: SessionKey | None = None, *, waiting: bool = True, here: bool = False
     ) -> tuple[RunSpec, ...]:
         return tuple(
             entry.spec

@@ -65,17 +65,24 @@ class SqliteKeys:
     async def load(self) -> tuple[ApiKey, ...]:
         return await self._read(self._keys)
 
-    async def save(self, key: ApiKey) -> None:
+    async def newer(self) -> tuple[ApiKey, ...] | None:
+        return None  # The file belongs to the process that has locked the state directory.
+
+    async def save(self, key: ApiKey) -> bool:
         row = key.id, encode_key(key)
         await self._write(
             lambda connection: connection.execute("REPLACE INTO keys VALUES (?, ?)", row)
         )
+        return True
 
     async def usage(self, since: str) -> tuple[KeyUsage, ...]:
         query = f"SELECT {_COLUMNS} FROM key_usage WHERE day >= ? ORDER BY day, key_id"  # noqa: S608
         return await self._read(
             lambda connection: tuple(KeyUsage(*row) for row in connection.execute(query, (since,)))
         )
+
+    async def usage_of(self, key_id: str, since: str) -> tuple[KeyUsage, ...]:
+        return tuple(row for row in await self.usage(since) if row.key_id == key_id)
 
     async def add_usage(self, rows: Sequence[KeyUsage]) -> tuple[KeyUsage, ...]:
         values = [astuple(row) for row in rows]

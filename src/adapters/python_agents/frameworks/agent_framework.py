@@ -7,7 +7,7 @@ called for.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from ....domain.errors import AgentFailed
@@ -16,6 +16,7 @@ from ....domain.models import ReasoningDelta, StopReason, TextDelta, Usage
 from ....domain.runs import Answered, ClientCalls, ToolFinished, ToolStarted
 from ....domain.tools import ToolSpec
 from ..runs import AgentEvent, AgentEvents, AgentRun, ApprovalsAsked, Resumption
+from ..threads import taken
 from .answers import counted, handing_out
 
 _REQUEST = "function_approval_request"
@@ -44,7 +45,7 @@ class AgentFramework:
         return f"the agent {agent.name}" if agent.name else "an agent"
 
     async def run(self, target: object, run: AgentRun) -> AsyncGenerator[AgentEvents]:
-        from agent_framework import AgentSession
+        from agent_framework import AgentSession, function_middleware
 
         agent: Any = target
         if run.framework_memory:
@@ -58,10 +59,19 @@ class AgentFramework:
             session = AgentSession.from_dict(json.loads(run.resumption.state)["session"])
             messages = [_decided(run.resumption)]
         reader = _Reader(agent, run)
+
+        async def storing(context: Any, call_next: Callable[[], Awaitable[None]]) -> None:
+            # Calls that were approved are not in the stream, and those of models that report no
+            # usage too late.
+            if started := reader.start(context.metadata["call_id"]):
+                await taken(*started)
+            await call_next()
+
         stream = agent.run(
             messages,
             stream=True,
             session=session,
+            middleware=[function_middleware(storing)],
             tools=[_client_tool(tool) for tool in run.tools] or None,
             options=_options(run),
             function_invocation_kwargs={"opensoul": run},
@@ -242,10 +252,11 @@ class _Reader:
         events: list[AgentEvent] = []
         held = self._asking | self._client
         for call in [call for call in self._made.values() if call.name not in held]:
-            events += self._start(call.id)
+            events += self.start(call.id)
         return events
 
-    def _start(self, call_id: str) -> list[AgentEvent]:
+    def start(self, call_id: str) -> list[AgentEvent]:
+        """The events of a call that begins, unless it has begun already."""
         call = self._made.pop(call_id, None)
         if call is None:
             return []
@@ -256,7 +267,7 @@ class _Reader:
         call_id = content.call_id
         if call_id in self._done:
             return []
-        events = self._start(call_id)
+        events = self.start(call_id)
         self._done.add(call_id)
         return [*events, ToolFinished(call_id, content.exception is not None, _result(content))]
 

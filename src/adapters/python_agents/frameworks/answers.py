@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
@@ -70,3 +72,20 @@ def handing_out(
 
 def _calls(message: Message) -> Collection[ToolCall]:
     return [part for part in message.parts if isinstance(part, ToolCall)]
+
+
+class BegunCalls:
+    """The tool calls of a run whose ToolStarted is stored. A framework that runs tools in another
+    task than the one that yields its events waits for them in a hook before each tool: what is
+    yielded is stored when the generator goes on."""
+
+    def __init__(self) -> None:
+        self._stored: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+
+    def add(self, call_id: str) -> None:
+        """To be called behind the `yield` of its ToolStarted."""
+        self._stored[call_id].set()
+
+    async def wait(self, call_id: str) -> None:
+        """Return once the call is added."""
+        await self._stored[call_id].wait()

@@ -19,6 +19,7 @@ from ....domain.runs import Answered, ClientCalls, ToolFinished, ToolStarted, an
 from ....domain.tools import ToolSpec
 from ..recognition import type_names
 from ..runs import AgentEvent, AgentEvents, AgentRun, ApprovalsAsked, Resumption
+from ..threads import taken
 from .answers import counted, ending_with, handing_out, text_of
 from .google_contents import (
     CONFIRMATION,
@@ -177,8 +178,6 @@ class _Reader:
         self._plugin = plugin
         self._streamed: set[str] = set()
         """The authors whose answer was streamed."""
-        self._waiting: dict[str, ToolCall] = {}
-        """The calls of tools that may need a confirmation."""
         self._started: set[str] = set()
         self._done: set[str] = set()
         self._messages: list[Message] = []
@@ -203,7 +202,7 @@ class _Reader:
             if not allowed:
                 self._done.add(call_id)
         for call in asked["calls"]:
-            self._waiting[call[0]] = ToolCall(*call)
+            self._plugin.waiting[call[0]] = ToolCall(*call)
         from google.genai import types
 
         contents = [types.Content.model_validate(content) for content in asked["new"]]
@@ -267,7 +266,7 @@ class _Reader:
         if call.name in self._plugin.client_names:
             return []
         if self._plugin.may_ask(event.author, call.name):
-            self._waiting[call.id] = found
+            self._plugin.waiting[call.id] = found
             return []
         self._started.add(call.id)
         return [ToolStarted(found.id, found.name, found.arguments)]
@@ -277,7 +276,7 @@ class _Reader:
             return []
         self._done.add(response.id)
         events: list[AgentEvent] = []
-        call = self._waiting.pop(response.id, None)
+        call = self._plugin.waiting.pop(response.id, None)
         if call is not None:
             events.append(ToolStarted(call.id, call.name, call.arguments))
         text, failed = result_of(response.response)
@@ -373,6 +372,8 @@ def _plugin_class() -> Any:
             self._run = run
             self._tools: dict[str, Mapping[str, Any]] = {}
             self.client_names: set[str] = set()
+            self.waiting: dict[str, ToolCall] = {}
+            """The calls that may need a confirmation and have not begun."""
             self.usage = Usage(0, 0)
             self.model = ""
 
@@ -380,6 +381,17 @@ def _plugin_class() -> Any:
             """Whether calls of the tool may need a confirmation."""
             tool = self._tools.get(author, {}).get(name)
             return bool(getattr(tool, "_require_confirmation", False))
+
+        async def before_tool_callback(
+            self, *, tool: Any, tool_args: dict[str, Any], tool_context: Any
+        ) -> None:
+            decided = tool_context.tool_confirmation
+            will_ask = getattr(tool, "_require_confirmation", False) is True and decided is None
+            if will_ask or (decided is not None and not decided.confirmed):
+                return
+            call = self.waiting.pop(tool_context.function_call_id, None)
+            if call is not None:
+                await taken(ToolStarted(call.id, call.name, call.arguments))
 
         async def before_model_callback(self, *, callback_context: Any, llm_request: Any) -> None:
             # Agents that a tool calls have sessions of their own.

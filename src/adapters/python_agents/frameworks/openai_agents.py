@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import AsyncGenerator, Iterable, Mapping, Set
 from contextlib import aclosing
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -23,7 +24,7 @@ from ....domain.runs import (
 )
 from ..errors import TargetInvalid, failure_kind
 from ..runs import AgentEvent, AgentRun, ApprovalsAsked, Resumption
-from .answers import counted, described, ending_with, handing_out, text_of
+from .answers import BegunCalls, counted, described, ending_with, handing_out, text_of
 
 if TYPE_CHECKING:
     from agents import (
@@ -117,18 +118,23 @@ async def _events(agent: Agent[Any], run: AgentRun) -> AsyncGenerator[list[Agent
     asked = run.resumption
     served = _with_request(agent, run)
     spent = Usage(0, 0)
+    begun = BegunCalls()
     given: Any = _items(run.question if run.framework_memory else run.messages)
     if asked is not None:
         stored = json.loads(asked.state)
         spent = Usage(*stored["usage"])
         given = await _resumed(served, stored["state"], asked, run)
-        yield [*_approved(given, asked.decisions)]
+        yield _approved(given, asked.decisions)
+        for call_id, allowed in asked.decisions.items():
+            if allowed:
+                begun.add(call_id)
     result = Runner.run_streamed(
         served,
         given,
         context=None if asked else run,
         max_turns=_MOST_TURNS,
         session=_session(agent, run),
+        hooks=_hooks_class()(begun),
         run_config=RunConfig(
             tracing_disabled=True,
             model_provider=_models(),
@@ -143,6 +149,9 @@ async def _events(agent: Agent[Any], run: AgentRun) -> AsyncGenerator[list[Agent
             stop = _stop(event) or stop
             if events := _translated(event, result.current_agent, client_tools):
                 yield events
+                for one in events:
+                    if isinstance(one, ToolStarted):
+                        begun.add(one.call_id)
     finally:
         if not result.is_complete:
             result.cancel()
@@ -171,6 +180,24 @@ async def _events(agent: Agent[Any], run: AgentRun) -> AsyncGenerator[list[Agent
     said = ending_with(text, said)
     usage = counted(_beyond(whole, spent), run, said)
     yield [*withheld, Answered(tuple(said), stop, usage, model)]
+
+
+@cache
+def _hooks_class() -> Any:
+    from agents import FunctionTool, RunHooks
+    from agents.tool_context import ToolContext
+
+    class Storing(RunHooks[Any]):
+        """Has each tool wait until the start of its call is stored."""
+
+        def __init__(self, begun: BegunCalls) -> None:
+            self._begun = begun
+
+        async def on_tool_start(self, context: Any, agent: Any, tool: Any) -> None:
+            if isinstance(tool, FunctionTool) and isinstance(context, ToolContext):
+                await self._begun.wait(context.tool_call_id)
+
+    return Storing
 
 
 def _stop(event: Any) -> StopReason | None:

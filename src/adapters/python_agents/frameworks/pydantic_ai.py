@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence, Set
 from contextlib import aclosing
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ....domain.errors import AgentFailed, FailureKind, InvalidRequest, ModelFailed
@@ -19,7 +20,7 @@ from ....domain.runs import (
 )
 from ..errors import TargetInvalid, failure_kind
 from ..runs import AgentEvent, AgentRun, ApprovalsAsked
-from .answers import counted, described, ending_with, handing_out, text_of
+from .answers import BegunCalls, counted, described, ending_with, handing_out, text_of
 
 if TYPE_CHECKING:
     from pydantic_ai import AgentRunResult, DeferredToolRequests, RunContext
@@ -112,6 +113,7 @@ async def _events(agent: Any, run: AgentRun) -> AsyncGenerator[list[AgentEvent]]
     decisions = {} if run.resumption is None else run.resumption.decisions
     waiting: set[str] = set()  # The names of tools whose calls wait for others.
     held: dict[str, ToolStarted] = {}
+    begun = BegunCalls()
 
     def note(_: object, tools: list[ToolDefinition]) -> list[ToolDefinition]:
         waiting.update(tool.name for tool in tools if tool.kind in ("external", "unapproved"))
@@ -127,7 +129,7 @@ async def _events(agent: Any, run: AgentRun) -> AsyncGenerator[list[AgentEvent]]
         output_type=_output_type(agent, run),
         toolsets=[ExternalToolset(_definitions(run))] if run.tools else None,
         # `system_prompt` counts for an empty history only.
-        capabilities=[ReinjectSystemPrompt(), PrepareTools(note)],
+        capabilities=[ReinjectSystemPrompt(), PrepareTools(note), _storing_class()(begun)],
         instructions=run.instructions or None,
         model_settings=_settings(run),
         deps=run,
@@ -151,6 +153,7 @@ async def _events(agent: Any, run: AgentRun) -> AsyncGenerator[list[AgentEvent]]
                         held[call.id] = started
                     elif decisions.get(call.id, True):
                         yield [started]
+                        begun.add(call.id)
                 case "function_tool_result":
                     before = [held.pop(event.tool_call_id)] if event.tool_call_id in held else []
                     failed = event.part.outcome != "success"
@@ -169,6 +172,25 @@ async def _events(agent: Any, run: AgentRun) -> AsyncGenerator[list[AgentEvent]]
     text = text_of(output)
     withheld: list[AgentEvent] = [TextDelta(text)] if outputs or not streams else []
     yield [*withheld, _answered(ending_with(text, _messages(new, outputs)), result, run)]
+
+
+@cache
+def _storing_class() -> Any:
+    from pydantic_ai.capabilities import AbstractCapability
+
+    class Storing(AbstractCapability[Any]):
+        """Has each tool wait until the start of its call is stored."""
+
+        def __init__(self, begun: BegunCalls) -> None:
+            self._begun = begun
+
+        async def before_tool_execute(
+            self, ctx: Any, *, call: Any, tool_def: Any, args: dict[str, Any]
+        ) -> dict[str, Any]:
+            await self._begun.wait(call.tool_call_id)
+            return args
+
+    return Storing
 
 
 def _deltas(kind: str, text: str | None, streams: bool) -> list[AgentEvent]:

@@ -59,10 +59,11 @@ def run_request_of(
     client_tools: ClientTools | None = None,
     user: str | None = None,
     metadata_key: str | None = None,
-    side_tasks: bool = False,
+    streamed: bool = True,
 ) -> RunRequest:
     """What a request asks for by its body and its headers. `metadata_key`: the session key in the
-    body's metadata. Raises InvalidRequest."""
+    body's metadata. `streamed`: the answer is sent while it is written; side tasks of chat clients
+    are not. Raises InvalidRequest."""
     return RunRequest(
         messages=without_decisions(messages),
         model=model,
@@ -74,7 +75,8 @@ def run_request_of(
         params=params,
         client_tools=client_tools,
         commands=True,
-        side_tasks=side_tasks,
+        side_tasks=not streamed,
+        streamed=streamed,
         chosen_model=model_in(headers),
         session_hint=SESSION_HINT,
     )

@@ -137,7 +137,7 @@ class _Endpoint:
             client_tools=read.tools,
             user=read.user,
             metadata_key=read.session_key,
-            side_tasks=not read.stream,
+            streamed=read.stream,
         )
         own = replace(asked, source=_SOURCE, thinking=read.thinking, session_hint=_SESSION_HINT)
         return read, own

@@ -6,7 +6,16 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ....domain.ports import Clock, ConfigFile, NewId, Workspaces
+from ....domain.ports import (
+    Clock,
+    ConfigFile,
+    HeartbeatBook,
+    NewId,
+    NodeBus,
+    NodeDirectory,
+    PresenceBook,
+    Workspaces,
+)
 from ....domain.services import Approvals, Devices, Gateway, Keys, SessionService, ToolService
 from .handshake import Facts
 
@@ -36,6 +45,11 @@ class Dependencies:
     """`stop` ends the process like a signal."""
 
     gateway: Gateway
+    bus: NodeBus
+    presence: PresenceBook | None
+    """Where the processes of this Gateway list their clients; None: there are no others."""
+    nodes: NodeDirectory
+    heartbeats: HeartbeatBook
     session_service: SessionService
     approvals: Approvals
     devices: Devices

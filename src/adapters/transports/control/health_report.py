@@ -33,13 +33,17 @@ class HealthReport:
         self.clock = dependencies.clock
 
     async def health(self) -> dict[str, Any]:
-        """The failing components, and counts. If sessions cannot be read, the store is reported as
-        failing instead of raising."""
+        """The failing components, and counts. If sessions or runs cannot be read, the store is
+        reported as failing instead of raising, and the number of runs is null."""
         began = self.clock()
         failing = dict(await self.dependencies.check())
         agents = self.gateway.settings.agents
+        nodes: list[dict[str, object]] = []
+        active = None
         try:
             listed, sessions = await self._listed("store" not in failing)
+            active = len(await self.gateway.active(_PRINCIPAL))
+            nodes = await self._nodes()
         except StoreFailed as error:
             failing["store"] = error.message
             listed, sessions = await self._listed(False)
@@ -55,7 +59,8 @@ class HealthReport:
             "defaultAgentId": agents.default.id,
             "agents": listed,
             "sessions": sessions,
-            "runs": {"active": len(await self.gateway.active(_PRINCIPAL))},
+            "runs": {"active": active},
+            **({"nodes": nodes} if nodes else {}),
         }
 
     async def brief(self) -> dict[str, Any]:
@@ -79,6 +84,7 @@ class HealthReport:
         servers = _for(call.principal, self.dependencies.tool_servers())
         sandboxes = _for(call.principal, await self.dependencies.sandboxes())
         python_agents = _for(call.principal, self.dependencies.python_agents())
+        nodes = await self._nodes()
         return {
             "runtimeVersion": self.dependencies.facts.version,
             "heartbeat": {
@@ -91,6 +97,7 @@ class HealthReport:
             **({"mcp": {"servers": servers}} if servers else {}),
             **({"sandboxes": sandboxes} if sandboxes else {}),
             **({"pythonAgents": python_agents} if python_agents else {}),
+            **({"nodes": nodes} if nodes else {}),
             "sessions": {
                 "paths": [path] if call.principal.may(Scope.ADMIN) else [],
                 "count": recent["count"],
@@ -102,6 +109,27 @@ class HealthReport:
                 "byAgent": by_agent,
             },
         }
+
+    async def _nodes(self) -> list[dict[str, object]]:
+        """The processes of this Gateway, where there can be several; `sameConfiguration`: as this
+        one has."""
+        if not self.dependencies.bus.shared:
+            return []
+        own = self.gateway.settings.generation
+        return [
+            {
+                "id": node.id,
+                "name": node.name,
+                "role": node.role,
+                "version": node.version,
+                "alive": node.alive,
+                "isSelf": node.id == self.dependencies.bus.node_id,
+                "configuration": node.configuration,
+                "sameConfiguration": node.configuration == own,
+                "runs": node.runs,
+            }
+            for node in await self.dependencies.nodes.list()
+        ]
 
     async def _listed(self, readable: bool) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """The agents, and the sessions of all of them."""

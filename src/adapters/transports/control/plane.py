@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..routes import Transport
-from .broadcast import Hub, Presence, broadcast_approvals, broadcast_session_changes
+from .broadcast import Hub, OtherNodes, Presence, SharedPresence, broadcast_approvals
 from .connection import Handlers
 from .dependencies import Dependencies
 from .handshake import broadcast_devices
@@ -18,19 +18,40 @@ class ControlPlane:
     def __init__(self, dependencies: Dependencies) -> None:
         self._dependencies = dependencies
         presence = Presence(dependencies.clock, dependencies.facts.version)
-        self.hub = Hub(gateway=dependencies.gateway, clock=dependencies.clock, presence=presence)
+        gateway, sessions = dependencies.gateway, dependencies.session_service
+        self.hub = Hub(
+            gateway=gateway,
+            clock=dependencies.clock,
+            presence=presence,
+            shared=dependencies.bus.shared,
+        )
         self._health_report = HealthReport(dependencies)
         self._handlers: Handlers | None = None
-        broadcast_session_changes(dependencies.session_service, self.hub, dependencies.clock)
+        sessions.on_change(self.hub.session_changed)
+        self._other_nodes = OtherNodes(dependencies.bus, self.hub, gateway, sessions)
+        book = dependencies.presence
+        self._shared_presence = (
+            None
+            if book is None
+            else SharedPresence(dependencies.bus, book, presence, self.hub.schedule_presence)
+        )
         broadcast_approvals(dependencies.approvals, self.hub, dependencies.clock)
         broadcast_devices(dependencies.devices, self.hub)
 
     def transport(self) -> Transport:
         """WebSocket upgrades on every path."""
         upgrades = Upgrades(self._dependencies, self.hub, self._health_report.brief, self.handlers)
-        return Transport(
-            "control", start=self.hub.open, stop=self.hub.close, upgrade=upgrades.enter
-        )
+        return Transport("control", start=self._open, stop=self._close, upgrade=upgrades.enter)
+
+    async def _open(self) -> None:
+        await self.hub.open()
+        if self._shared_presence is not None:
+            await self._shared_presence.open()
+
+    async def _close(self) -> None:
+        await self.hub.close()
+        if self._shared_presence is not None:
+            await self._shared_presence.close()
 
     async def tick(self) -> None:
         """Send one tick to every client. Due every TICK_SECONDS."""
@@ -39,6 +60,12 @@ class ControlPlane:
     async def broadcast_health(self) -> None:
         """Send one health event to every client. Due every HEALTH_SECONDS."""
         await self.hub.broadcast_health(self._health_report.health)
+
+    async def look_at_other_nodes(self) -> None:
+        """Make up for lost messages of other processes. Due every NODES_SECONDS."""
+        await self._other_nodes.look()
+        if self._shared_presence is not None:
+            await self._shared_presence.beat()
 
     def begin_shutdown(self) -> None:
         """Announce that the Gateway is about to stop."""

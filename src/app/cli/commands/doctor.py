@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ....adapters.config import Loaded
+    from ....domain.settings import StoreSettings
     from ..diagnosis import Finding
 
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 @click.pass_obj
 def doctor(state: State, fix: bool) -> int:
     """Check configuration, secrets, permissions, providers, sandboxes, MCP servers, Python
-    agents, packages, workspaces, port, store and lock.
+    agents, packages, workspaces, port, store or database, and lock.
 
     Keys without an effect are listed as notes. The exit code is 1 if a problem remains; notes do
     not count.
@@ -44,6 +45,7 @@ def doctor(state: State, fix: bool) -> int:
 
 def _found(state: State) -> tuple[list[Finding], tuple[str, ...]]:
     """The findings, and the notes of a valid configuration."""
+    from ..diagnosis import database as database
     from ..diagnosis import files as files
     from ..diagnosis import python_agents as python_agents
 
@@ -60,7 +62,8 @@ def _found(state: State) -> tuple[list[Finding], tuple[str, ...]]:
     found += files.permissions(directory, loaded.files)
     inspections = asyncio.run(python_agents.imported(loaded.settings))
     found += [*_beyond_files(state, loaded, directory), *python_agents.unusable(inspections)]
-    return found, (*loaded.settings.notes, *python_agents.slow(inspections))
+    notes = (*loaded.settings.notes, *database.unused_files(directory, loaded.settings.store))
+    return found, (*notes, *python_agents.slow(inspections))
 
 
 def _beyond_files(state: State, loaded: Loaded, directory: Path) -> list[Finding]:
@@ -69,7 +72,6 @@ def _beyond_files(state: State, loaded: Loaded, directory: Path) -> list[Finding
     from ..diagnosis import tool_servers as tool_servers
     from ..diagnosis.knowledge import left_out
     from ..diagnosis.packages import missing
-    from ..diagnosis.store import stores
 
     sandbox = sandboxes.sandbox_of(state, loaded.settings)
     return [
@@ -79,8 +81,18 @@ def _beyond_files(state: State, loaded: Loaded, directory: Path) -> list[Finding
         *asyncio.run(tool_servers.unavailable(loaded.settings, sandbox)),
         *missing(loaded.settings),
         *left_out(loaded.settings, loaded.locations.skills_path),
-        *stores(directory, loaded.settings.store),
+        *_stored(directory, loaded.settings.store),
     ]
+
+
+def _stored(directory: Path, settings: StoreSettings) -> list[Finding]:
+    """Where the state is kept: in a database that is shared, or in files."""
+    from ..diagnosis.database import database
+    from ..diagnosis.store import stores
+
+    if settings.url is not None:
+        return asyncio.run(database(settings))
+    return list(stores(directory, settings))
 
 
 def _repaired(finding: Finding) -> bool:

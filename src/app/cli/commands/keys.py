@@ -13,6 +13,7 @@ import click
 
 from ...terminal import echo, print_table
 from ..common.configuration import gateway_errors, load_config
+from ..common.database import database_errors, direct_url, url_of
 from ..common.errors import CommandError
 from ..common.holder import serving_address
 from ..common.lazy import ListGroup
@@ -21,9 +22,12 @@ from ..remote.reaching import ADMIN, wire_options
 from ..remote.rpc import call
 
 if TYPE_CHECKING:
+    from ....adapters.config import Loaded
     from ....adapters.transports.control.connection import Params
     from ....adapters.transports.control.methods.keys import KeyAdmin
     from ....domain.access import Principal
+    from ....domain.services import Keys
+    from ....domain.settings import Settings
 
 _DURATION = re.compile(r"([1-9][0-9]{0,5})([hdwy])")
 _SECONDS = {"h": 3_600, "d": 86_400, "w": 7 * 86_400, "y": 365 * 86_400}
@@ -168,12 +172,16 @@ def _print_secret(state: State, answer: Mapping[str, Any]) -> None:
 
 
 def _call(state: State, method: str, params: Mapping[str, Any]) -> Any:
-    """The answer of the running Gateway, or else of its store. Raises CommandError."""
-    if "wire_url" in state.options or serving_address(load_config(state).locations.state_dir):
+    """The answer of the running Gateway, or else of its store: with a database that is the one of
+    all nodes. Raises CommandError."""
+    loaded = load_config(state)
+    if "wire_url" in state.options or serving_address(loaded.locations.state_dir):
         return call(state, method, params, scopes=ADMIN)
     sent = {name: value for name, value in params.items() if value is not None}
     try:
-        return _call_store(state, method, sent)
+        if loaded.settings.store.url is not None:
+            return _call_database(loaded.settings, method, sent)
+        return _call_store(loaded, method, sent)
     except CommandError as error:
         if error.code != "state_locked":
             raise
@@ -181,36 +189,41 @@ def _call(state: State, method: str, params: Mapping[str, Any]) -> Any:
         return call(state, method, params, scopes=ADMIN)
 
 
-def _call_store(state: State, method: str, params: Mapping[str, Any]) -> Any:
-    from pydantic import ValidationError
+def _call_database(settings: Settings, method: str, params: Mapping[str, Any]) -> Any:
+    asked = _checked(method, params)
 
+    async def work() -> Any:
+        from ....adapters.system.ids import new_id
+        from ....domain.services import Keys
+        from ...factories.postgres import shared_keys
+
+        urls = url_of(settings.store), direct_url(settings.store)
+        async with shared_keys(*urls, new_id()) as (book, bus):
+            keys = Keys(book=book, settings=lambda: settings, clock=time.time, bus=bus)
+            return await _answer(keys, asked)
+
+    with database_errors():
+        return asyncio.run(work())
+
+
+def _call_store(loaded: Loaded, method: str, params: Mapping[str, Any]) -> Any:
     from ....adapters.persistence.sqlite.keys import KEYS_FILE, SqliteKeys
     from ....adapters.system.files import StateLock
-    from ....adapters.transports.control.methods.keys import KeyAdmin
-    from ....adapters.transports.control.protocol import validation_text
-    from ....domain.access import ALL_SCOPES, Principal
     from ....domain.services import Keys
 
-    loaded = load_config(state)
     if loaded.settings.store.memory:
         raise CommandError(
             "session.store is `:memory:`, so keys exist only while the Gateway runs: start it "
             "first, or list them in gateway.auth.keys.",
             code="no_store",
         )
-    parameters, method_of = _methods()[method]
-    try:
-        checked = parameters.model_validate(params)
-    except ValidationError as error:
-        raise CommandError(f"invalid: {validation_text(error)}", code="invalid_request") from None
+    asked = _checked(method, params)
 
     async def work() -> Any:
         book = SqliteKeys(loaded.locations.state_dir / KEYS_FILE)
-        store = Keys(book=book, settings=lambda: loaded.settings, clock=time.time)
+        keys = Keys(book=book, settings=lambda: loaded.settings, clock=time.time)
         try:
-            await store.open()
-            operator = Principal("operator", ALL_SCOPES, "local")
-            return await method_of(KeyAdmin(store, time.time), operator, checked)
+            return await _answer(keys, asked)
         finally:
             await book.close()
 
@@ -224,6 +237,34 @@ def _call_store(state: State, method: str, params: Mapping[str, Any]) -> Any:
 
 
 _Method = Callable[["KeyAdmin", "Principal", Any], Awaitable[Any]]
+_Asked = tuple[_Method, "Params"]
+
+
+def _checked(method: str, params: Mapping[str, Any]) -> _Asked:
+    """The method with its parameters. Raises CommandError."""
+    from pydantic import ValidationError
+
+    from ....adapters.transports.control.protocol import validation_text
+
+    parameters, method_of = _methods()[method]
+    try:
+        return method_of, parameters.model_validate(params)
+    except ValidationError as error:
+        raise CommandError(f"invalid: {validation_text(error)}", code="invalid_request") from None
+
+
+async def _answer(keys: Keys, asked: _Asked) -> Any:
+    """As a Gateway of these keys answers an operator."""
+    from ....adapters.transports.control.methods.keys import KeyAdmin
+    from ....domain.access import ALL_SCOPES, Principal
+
+    method_of, params = asked
+    await keys.open()
+    try:
+        operator = Principal("operator", ALL_SCOPES, "local")
+        return await method_of(KeyAdmin(keys, time.time), operator, params)
+    finally:
+        await keys.close()
 
 
 def _methods() -> Mapping[str, tuple[type[Params], _Method]]:

@@ -10,7 +10,7 @@ import click
 from ...terminal import echo, echo_json, print_fields, print_table, when
 from ..common.errors import CommandError
 from ..common.lazy import ListGroup
-from ..common.state import State
+from ..common.state import State, remembered
 from ..remote import rpc
 from ..remote.reaching import READ, WRITE, wire_options
 
@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 _COLUMNS = ("run", "status", "agent", "session", "started", "ended", "events")
 
 
+_WAITING = remembered(
+    "--waiting", is_flag=True, help="Only those that wait for their turn or for a free slot."
+)
+
+
 @click.group(cls=ListGroup, options=wire_options)
+@_WAITING
 @wire_options
 def runs() -> None:
     """Look at runs; without a command, list them."""
@@ -30,6 +36,7 @@ def runs() -> None:
 @click.option("--session", "session_key", metavar="KEY", help="Of this session only.")
 @click.option("--agent", "agent_id", metavar="ID", help="Of this agent only.")
 @click.option("--status", metavar="STATUS", help="running, finished, failed, aborted, ….")
+@_WAITING
 @click.option("--limit", type=click.IntRange(1, 500), default=50, show_default=True)
 @click.option("--cursor", metavar="TEXT", help="Continue after the page that printed this cursor.")
 def list_runs(
@@ -41,6 +48,8 @@ def list_runs(
     cursor: str | None,
 ) -> None:
     """List runs, newest first."""
+    if state.options.get("waiting"):
+        status = "queued"
     chosen = {"sessionKey": session_key, "agentId": agent_id, "status": status}
     params = {**chosen, "limit": limit, "cursor": cursor}
     rpc.show(state, "runs.list", params, scopes=READ, text=_print_table)

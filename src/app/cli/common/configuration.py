@@ -40,12 +40,16 @@ def load_config(
     state: State, *, generated_token: Callable[[Path], str] = lambda _: _NOT_GENERATED
 ) -> Loaded:
     """The configuration that a Gateway would start with. Raises CommandError with all errors."""
-    from ....adapters.config import ConfigInvalid, load
+    from ....adapters.config import load_at
 
-    try:
-        return load(inputs_of(state, generated_token))
-    except ConfigInvalid as invalid:
-        raise _refusal(invalid) from None
+    locations, inputs = locations_of(state), inputs_of(state, generated_token)
+    with gateway_errors():
+        if locations.node_path is not None:
+            from ...shared_configuration import bring_up_to_date, shared_document
+
+            if (document := shared_document(locations, inputs)) is not None:
+                bring_up_to_date(document)
+        return load_at(locations, inputs)
 
 
 def needs_generated_token(loaded: Loaded) -> bool:
@@ -56,9 +60,9 @@ def needs_generated_token(loaded: Loaded) -> bool:
 
 def locations_of(state: State) -> Locations:
     """The locations of files, even if the configuration is missing or invalid."""
-    from ....adapters.config import home_directory, locate
+    from ....adapters.config import find, home_directory
 
-    return locate(os.environ, state.overrides(), home_directory())
+    return find(os.environ, state.overrides(), home_directory())
 
 
 @contextmanager

@@ -58,8 +58,12 @@ class Change:
 def change(state: State, make: MakePatch) -> Change:
     """Change the configuration file. Raises CommandError."""
     from ....adapters.config import ConfigEditor
+    from ...shared_configuration import shared_document
 
-    editor = ConfigEditor(inputs_of(state), locations_of(state), on_machine=True)
+    inputs, locations = inputs_of(state), locations_of(state)
+    with gateway_errors():
+        shared = shared_document(locations, inputs)
+    editor = ConfigEditor(inputs, locations, on_machine=True, shared=shared)
     before = editor.snapshot()
     try:
         with gateway_errors():

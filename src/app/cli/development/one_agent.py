@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from dependency_injector import providers
 
-from ....adapters.config import Overrides
+from ....adapters.config import DATABASE_VARIABLE, Overrides
 from ....adapters.python_agents import PythonAgents, Status
 from ....domain.settings import Settings
 from ...container import Container
@@ -35,7 +35,12 @@ async def _report(agents: PythonAgents, settings: Settings) -> None:
 
 def serve(config: str, port: int, *, is_first: bool) -> int:
     """Serve until a signal; the exit code."""
-    container = Container(overrides=providers.Object(Overrides(config_path=config, port=port)))
+    # Its state is its own, also where this machine has a node of a Gateway.
+    env = {name: value for name, value in os.environ.items() if name != DATABASE_VARIABLE}
+    container = Container(
+        overrides=providers.Object(Overrides(config_path=config, port=port)),
+        env=providers.Object(env),
+    )
     app = create_app(container)
     settings = container.settings()()
     reports: list[asyncio.Task[None]] = []

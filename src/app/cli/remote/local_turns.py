@@ -39,6 +39,11 @@ if TYPE_CHECKING:
 
 _INTERRUPTS = ("SIGINT", "SIGTERM", "SIGQUIT", "SIGHUP")
 """The Run ends with this process, so that these signals stop and record it first."""
+_SHARED = (
+    "The configuration has a database, and --local would make this process one of its nodes, which"
+    " executes the runs of others, too. Omit --local to use a Gateway; or use files of the state"
+    " directory: leave store.url out and set OPENSOUL_DATABASE_URL to nothing."
+)
 _OPERATOR = Principal("operator", ALL_SCOPES, "local")
 
 
@@ -63,7 +68,8 @@ def ask_locally(state: State, question: Question, show: Show) -> Ended:
 
 
 async def _ended_locally(container: Container, question: Question, show: Show) -> Ended:
-    container.settings()()
+    if container.settings()().store.url is not None:
+        raise CommandError(_SHARED, code="shared_store")
     lifecycle = container.lifecycle()
     await lifecycle.start()
     try:

@@ -61,6 +61,12 @@ def wire_options(command: Command) -> Command:
     return _TIMEOUT(address_options(command))
 
 
+_WORKER = (
+    "The configuration is that of a worker (node.role), which serves only its health and metrics."
+    " Pass --url with the address of a node whose role is `gateway` or `all`."
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """A Gateway and the credentials for it. `tls`: which certificates to trust.
@@ -155,6 +161,8 @@ def _configured(state: State, token: str | None, password: str | None) -> Target
 
     loaded = load_config(state, generated_token=held)
     settings, directory = loaded.settings, loaded.locations.state_dir
+    if settings.node.role == "worker" and "wire_url" not in state.options:
+        raise CommandError(_WORKER, code="worker")
     url = websocket_url(serving_address(directory) or base_url(settings))
     is_own = token is None and password is None
     if is_own and settings.auth.secret is not None:

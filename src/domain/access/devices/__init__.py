@@ -1,5 +1,6 @@
 """Identity, pairing and tokens of devices, as pure rules."""
 
+from .changes import events_between
 from .pairing import (
     Change,
     Entry,
@@ -72,6 +73,7 @@ __all__ = [
     "check_proof",
     "device_of",
     "entered",
+    "events_between",
     "expired",
     "grant_id",
     "grant_of",

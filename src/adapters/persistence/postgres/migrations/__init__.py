@@ -2,7 +2,8 @@
 
 Two versions of the Gateway may use one database at the same time, so a file only adds: tables,
 columns with a default, functions under new names. What the version before still uses is removed by
-a later version.
+a later version, in a file that also puts the number of the oldest migration that a version must
+know into `schema_floor`.
 """
 
 from __future__ import annotations
@@ -13,48 +14,71 @@ from typing import Any
 
 from psycopg import AsyncConnection
 
-_LOCK = "SELECT pg_advisory_lock(hashtextextended('opensoul ' || current_schema(), 0))"
-_UNLOCK = "SELECT pg_advisory_unlock(hashtextextended('opensoul ' || current_schema(), 0))"
+Script = tuple[int, str, str]
+"""Number, name and content of a file."""
+
+# Until the end of the transaction: behind a pooler the next one may have another connection.
+_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('opensoul ' || current_schema(), 0))"
 _TABLE = """
     CREATE TABLE IF NOT EXISTS schema_migrations (
         number integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL)"""
+_EXISTS = "SELECT to_regclass(%s) IS NOT NULL"
 _APPLIED = "SELECT number FROM schema_migrations"
 _APPLY = "INSERT INTO schema_migrations VALUES (%s, %s, now())"
+_FLOOR = "SELECT coalesce(max(number), 0) FROM schema_floor"
 
 
 async def migrate(connection: AsyncConnection[tuple[Any, ...]]) -> list[str]:
     """Run the files that this database has not seen yet, and return their names. Processes that
     start at the same time wait for one another. The connection is in autocommit mode."""
-    if not await pending(connection):
-        return []
-    await connection.execute(_LOCK)
-    try:
-        await connection.execute(_TABLE)
-        missing = await pending(connection)
-        for number, name, script in missing:
-            async with connection.transaction():
-                await connection.execute(script.encode())
-                await connection.execute(_APPLY, (number, name))
-    finally:
-        await connection.execute(_UNLOCK)
-    return [name for _, name, _ in missing]
+    done = []
+    for number, name, script in await pending(connection):
+        async with connection.transaction():
+            await connection.execute(_LOCK)
+            await connection.execute(_TABLE)
+            if number in await applied(connection):
+                continue  # By another process, meanwhile.
+            await connection.execute(script.encode())
+            await connection.execute(_APPLY, (number, name))
+        done.append(f"{number:04} {name}")
+    return done
 
 
-async def pending(connection: AsyncConnection[tuple[Any, ...]]) -> list[tuple[int, str, str]]:
-    """Number, name and script of each file that was not run yet."""
-    known = await (
-        await connection.execute("SELECT to_regclass('schema_migrations') IS NOT NULL")
-    ).fetchone()
-    applied: set[int] = set()
-    if known is not None and known[0]:
-        rows = await (await connection.execute(_APPLIED)).fetchall()
-        applied = {number for (number,) in rows}
-    return [script for script in scripts() if script[0] not in applied]
+async def pending(connection: AsyncConnection[tuple[Any, ...]]) -> list[Script]:
+    """The files that were not run yet."""
+    known = await applied(connection)
+    return [script for script in scripts() if script[0] not in known]
 
 
-def scripts() -> Iterator[tuple[int, str, str]]:
-    """Number, name and content of each file, in order."""
+async def applied(connection: AsyncConnection[tuple[Any, ...]]) -> set[int]:
+    """The numbers of the files that were run, also those of a later version."""
+    if not await _exists(connection, "schema_migrations"):
+        return set()
+    rows = await (await connection.execute(_APPLIED)).fetchall()
+    return {number for (number,) in rows}
+
+
+async def floor(connection: AsyncConnection[tuple[Any, ...]]) -> int:
+    """The number that a version must know at least."""
+    if not await _exists(connection, "schema_floor"):
+        return 0
+    row = await (await connection.execute(_FLOOR)).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def newest() -> int:
+    """The number of the newest file of this version."""
+    return max(number for number, _, _ in scripts())
+
+
+def scripts() -> Iterator[Script]:
+    """The files, in order."""
     found = [entry for entry in files(__name__).iterdir() if entry.name.endswith(".sql")]
     for entry in sorted(found, key=lambda entry: entry.name):
         number, _, name = entry.name.removesuffix(".sql").partition("_")
         yield int(number), name, entry.read_text("utf-8")
+
+
+async def _exists(connection: AsyncConnection[tuple[Any, ...]], table: str) -> bool:
+    row = await (await connection.execute(_EXISTS, (table,))).fetchone()
+    return row is not None and bool(row[0])

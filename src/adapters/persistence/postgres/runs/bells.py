@@ -17,7 +17,8 @@ from psycopg import AsyncConnection, Error, Notify
 from psycopg import sql as quoted
 
 from .....domain.errors import StoreFailed
-from ..database import Database, connection_string
+from ..database import Database
+from ..opening import connection_string
 
 logger = logging.getLogger(__name__)
 

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
-from .....domain.errors import GatewayError, SessionBusy, StoreFailed
+from .....domain.errors import GatewayError, LeaseLost, SessionBusy, StoreFailed
 from .....domain.sessions import SessionKey
 from .....domain.settings import LaneSettings
 from ..columns import data
 from ..database import Database
+from ..fence import Fence, set_fence
 from .held import within
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _LOOK_EVERY = 1.0
 _BUSY_FOR = 5
 _ENTER = "SELECT * FROM change_enter(%s, %s, %s, %s)"
 _LEAVE = "SELECT change_leave(%s, %s)"
 _GRANTED = "SELECT granted FROM changes WHERE position = %s"
+_HAS_PLACE = "SELECT FROM changes WHERE position = %s AND granted FOR KEY SHARE"
 _RENEW = "UPDATE changes SET lease_until = server_now() + lease WHERE position = %s AND granted"
 
 
@@ -121,7 +126,6 @@ class Place:
         self._lane = lane
         self._position = position
         self._granted = granted
-        self._keeper: asyncio.Task[None] | None = None
         self.works = False
         """The work goes on, and leaves the place at its end."""
 
@@ -144,12 +148,25 @@ class Place:
                 retry_after=patience,
             ) from None
 
-    def work(self) -> None:
-        """The change begins; `leave` follows."""
-        self.works = True
-        self._keeper = asyncio.create_task(self._changes.hold(self._position))
+    async def do(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Do the change, and leave the place. What it writes is refused once the place is lost,
+        because a Run may be at work then. Raises SessionBusy."""
+        keeper = asyncio.create_task(self._changes.hold(self._position))
+        lost = f"The change of session {self._key} has lost its place."
+        fence = Fence(_HAS_PLACE, (self._position,), lost)
+        set_fence(fence)
+        try:
+            return await work()
+        except LeaseLost as error:
+            raise SessionBusy(
+                f"The change of session {self._key} was interrupted for too long and not made; "
+                "try again.",
+                retry_after=_BUSY_FOR,
+            ) from error
+        finally:
+            fence.active = False
+            keeper.cancel()
+            self.leave()
 
     def leave(self) -> None:
-        if self._keeper is not None:
-            self._keeper.cancel()
         self._changes.leave(self._lane, self._position)

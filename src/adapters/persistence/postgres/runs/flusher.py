@@ -43,6 +43,9 @@ class Flusher:
         self._task: asyncio.Task[None] | None = None
         self._flushed_at = 0.0
         self.window = LEAST_WINDOW
+        self.count = 0
+        self.seconds = 0.0
+        """How many flushes there were, and what they took together."""
         self.trouble: str | None = None
 
     def note(self, run: HeldRun) -> None:
@@ -114,6 +117,8 @@ class Flusher:
         for run, batch in batches:
             self._stored(run, batch, stored)
         took = loop.time() - began
+        self.count += 1
+        self.seconds += took
         if took > self.window:
             self.window = min(self.window * 2, MOST_WINDOW)
         elif took < self.window / 4:
@@ -165,7 +170,8 @@ class Flusher:
         if answer is not None:
             _, last = answer
             if last is None:
-                self._runs.lose(run)
+                if not run.closing:  # Its last event finds out, or was stored before these.
+                    self._runs.lose(run)
                 return
             run.keep(last)
             run.unkept = 0 if run.kept == run.last else run.unkept // 2

@@ -50,8 +50,8 @@ class Follower:
             raise left_behind(self._run_id)
         if run.lost and self._seq > run.kept:
             raise StoreFailed(
-                f"Another process has taken over run {self._run_id!r}; the events behind number "
-                f"{run.kept} could not be stored before."
+                f"This process does not execute run {self._run_id!r} any more, and could not store "
+                f"its events behind number {run.kept}."
             )
         if run.finished and self._seq >= run.last:
             raise StopAsyncIteration

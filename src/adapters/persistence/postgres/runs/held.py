@@ -11,6 +11,7 @@ from .....domain.errors import LeaseLost
 from .....domain.ports import Clock, Worker
 from .....domain.runs import Claim, EventBatch, RunEvent, RunRecord, RunStatus
 from ...common import BOUNDS, Bounds, LiveRuns, Log, Waiters, wake, woken
+from ..availability import MOST_OUTAGE
 from .rows import StoredRun
 
 
@@ -80,12 +81,18 @@ class HeldRun(Log):
 
 
 class HeldRuns:
-    """By their ids. Runs that have ended here stay in memory for a while; `on_gone` is called with
-    those that another process may have now."""
+    """By their ids. Runs that have ended here stay in memory for a while. `away_within`: whether
+    the database could not be reached in so many seconds."""
 
     def __init__(
-        self, *, clock: Clock, bounds: Bounds = BOUNDS, steady: Clock = time.monotonic
+        self,
+        *,
+        clock: Clock,
+        bounds: Bounds = BOUNDS,
+        steady: Clock = time.monotonic,
+        away_within: Callable[[float], bool] = lambda _: False,
     ) -> None:
+        self._away_within = away_within
         self._live: LiveRuns[HeldRun] = LiveRuns(HeldRun, clock, bounds, steady=steady)
         self._most_unkept = bounds.bytes_per_run // 2
         self._most_events = bounds.events_per_run // 2
@@ -111,10 +118,24 @@ class HeldRuns:
             or run.closing
         ):
             raise lease_lost(claim.spec.id)
-        if self._steady() > run.deadline:
+        if self.is_expired(run):
             self.lose(run)
             raise lease_lost(claim.spec.id)
         return run
+
+    def is_expired(self, run: HeldRun) -> bool:
+        """Whether another process may have the Run. While the database cannot be reached, and for a
+        moment after that, in which leases are renewed, the Run goes on: others cannot take it over
+        either, and a tool is called only after its call was stored."""
+        now, lease = self._steady(), run.deadline - run.renewed_at
+        return now > run.deadline and not (
+            now < run.renewed_at + MOST_OUTAGE and self._away_within(lease / 3)
+        )
+
+    def any_overdue(self) -> bool:
+        """Whether a lease was not renewed in time, and the Run goes on."""
+        now = self._steady()
+        return any(now > run.deadline for run in self)
 
     def hold(self, stored: StoredRun, claim: Claim, server: Server, *, since: float) -> HeldRun:
         """The Run is this process's from now on; `since`: when its lease was requested."""
@@ -135,6 +156,8 @@ class HeldRuns:
 
     def append(self, run: HeldRun, events: Sequence[RunEvent], claim: Claim | None = None) -> None:
         """Add events in memory. Raises LeaseLost."""
+        if run.gone and claim is None:
+            return  # It was given up while the database stored them: followers read them there.
         before = run.size
         self._live.append(run.run_id, events, claim)
         run.unkept += max(run.size - before, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .....domain.ports import RunCounts
 from .....domain.runs import RunQuery
 from ...common import Numbered, decode_cursor
 from ..columns import data
@@ -21,6 +22,8 @@ _UNFINISHED = f"""
     WHERE state <> 'ended' AND (%s::bytea IS NULL OR session_key = %s)
         AND (%s OR state <> 'waiting')
     ORDER BY number"""  # noqa: S608 - the same
+
+_COUNT = "SELECT state, count(*)::integer FROM runs WHERE state <> 'ended' GROUP BY state"
 
 
 async def find_run(database: Database, run_id: str) -> Numbered | None:
@@ -43,6 +46,17 @@ async def list_runs(database: Database, query: RunQuery, limit: int) -> list[Num
     filters = (key, agent, principal, status, before)
     rows = await database.rows(_LIST, (*(value for one in filters for value in (one, one)), limit))
     return [record_of_row(row) for row in rows]
+
+
+async def count_runs(database: Database) -> RunCounts:
+    """Of all processes."""
+    by_state = dict(await database.rows(_COUNT))
+    return RunCounts(
+        waiting=by_state.get("ready", 0),
+        queued=by_state.get("queued", 0),
+        running=by_state.get("held", 0),
+        paused=by_state.get("waiting", 0),
+    )
 
 
 async def unfinished_runs(

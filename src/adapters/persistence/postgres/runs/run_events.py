@@ -58,7 +58,9 @@ class PostgresRunEvents:
         self.clock = clock
         self.steady = steady
         self.bells = Bells(database, listen_url)
-        self.held = HeldRuns(clock=clock, bounds=bounds, steady=steady)
+        self.held = HeldRuns(
+            clock=clock, bounds=bounds, steady=steady, away_within=database.away_within
+        )
         self.flusher = Flusher(database, self.held, self.bells)
         self.watches = Watches(database, self.bells)
         self._pruner = Pruner(database, keep_seconds=keep_seconds, keep_bytes=keep_bytes)
@@ -68,6 +70,8 @@ class PostgresRunEvents:
         self.is_open = False
         self.on_look: list[Callable[[], Awaitable[None]]] = []
         """Called every `look_every` seconds; may raise StoreFailed."""
+        self.on_close: list[Callable[[], Awaitable[None]]] = []
+        """Called before the connections are given up."""
         self.held.on_hold.append(self._held_now)
 
     async def start(self) -> None:
@@ -149,6 +153,8 @@ class PostgresRunEvents:
     async def close(self) -> None:
         if not self.is_open:
             return
+        for close in self.on_close:
+            await close()
         self.is_open = False
         looking, self._looking = self._looking, None
         if looking is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -20,6 +21,7 @@ from ...common import (
     unknown,
     wake,
 )
+from ..availability import MOST_OUTAGE
 from ..columns import data
 from ..database import Database
 from .bells import Bells, channel_of, session_channel
@@ -147,7 +149,8 @@ class Watches:
         values = (seq - MOST_AT_ONCE, seq, _ROWS_AT_ONCE, data(watch.run_id))
         watch.stale = False  # Bells that ring meanwhile are heard.
         try:
-            rows = await self._database.rows(_READ, values)
+            read = partial(self._database.rows, _READ, values)
+            rows = await self._database.patiently(read, MOST_OUTAGE)
         except BaseException:
             watch.doubt()
             raise

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .....domain.sessions import SessionInfo, SessionKey
+from .....domain.errors import InvalidRequest
+from .....domain.sessions import OWNER, SessionInfo, SessionKey
 from ...common import Cells, DamageLog, encode_settings
 from ..columns import data, optional_data, searchable
 from ..database import Connection, fetch_one
@@ -21,6 +22,10 @@ _SET = """
     UPDATE sessions SET settings = %s, label = %s, search_label = %s, spawned_by = %s,
         one_off = false
     WHERE id = %s"""
+_LOCK_LABEL = """
+    SELECT pg_advisory_xact_lock(
+        hashtextextended('opensoul label ' || current_schema() || encode(%s, 'hex'), 0))"""
+_HAS_LABEL = "SELECT 1 FROM sessions WHERE label = %s AND key <> %s LIMIT 1"
 _FIRST_KEPT = """
     SELECT min(number) FROM messages WHERE transcript = %s AND number > %s AND role = 'user'"""
 _DELETE_OPEN = "DELETE FROM open_turns WHERE key = %s"
@@ -39,10 +44,16 @@ async def patch_session(
     current = await find_current(connection, key)
     if current is None:
         current = await begin_session(connection, key, new_id, at)
+    if OWNER in changes and current.session_id != new_id:
+        # Another process has begun the session since it was found missing, and it stays its
+        # owner's.
+        changes = {name: value for name, value in changes.items() if name != OWNER}
     had = Cells(str(key), damage).settings("settings", current.settings)
     merged = {**had, **changes}
     settings = {name: value for name, value in merged.items() if value is not None}
     label, parent = _named(settings, "label"), _named(settings, "spawnedBy")
+    if label is not None and "label" in changes:
+        await _check_label(connection, key, label)
     columns = (
         encode_settings(settings) if settings else None,
         optional_data(label),
@@ -51,6 +62,15 @@ async def patch_session(
     )
     await connection.execute(_SET, (*columns, current.session))
     return await _found(connection, key, damage)
+
+
+async def _check_label(connection: Connection, key: SessionKey, label: str) -> None:
+    """Raise InvalidRequest if another process has given the label to another session since the
+    caller has found it free."""
+    await connection.execute(_LOCK_LABEL, (data(label),))
+    # A statement of its own, so that it sees what was committed while the first one waited.
+    if await fetch_one(connection, _HAS_LABEL, (data(label), data(str(key)))) is not None:
+        raise InvalidRequest(f"label already in use: {label}", param="label")
 
 
 async def reset_session(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -29,6 +30,14 @@ _FIND = "SELECT body, settled FROM responses WHERE id = %s"
 _DELETE = "DELETE FROM responses WHERE id = %s"
 _UNSETTLED = """
     SELECT body, settled FROM responses WHERE conversation = %s AND NOT settled ORDER BY number"""
+_LOCK_SECONDS = 30.0
+"""After that long the lock of a process ends by itself. It lasts until a run is accepted."""
+_TAKE_LOCK = """
+    INSERT INTO conversation_locks AS known VALUES (%s, %s, server_now() + %s)
+    ON CONFLICT (conversation) DO UPDATE SET holder = excluded.holder, until = excluded.until
+        WHERE known.until < server_now() OR known.holder = excluded.holder
+    RETURNING true"""
+_END_LOCK = "DELETE FROM conversation_locks WHERE conversation = %s AND holder = %s"
 _COUNT = "SELECT count(*) FROM responses WHERE session_key = %s"
 _AT_ONCE = 100
 """Responses deleted in one transaction, so that turns do not wait long behind it."""
@@ -98,6 +107,8 @@ class PostgresResponses:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._holder = secrets.token_hex(16)
+        """Names this process as the holder of locks."""
 
     async def put(self, response: StoredResponse) -> None:
         body = encode_response(response)
@@ -122,6 +133,13 @@ class PostgresResponses:
 
     async def unsettled(self, conversation_id: str) -> tuple[StoredResponse, ...]:
         return await self._responses(_UNSETTLED, conversation_id)
+
+    async def lock(self, conversation_id: str) -> bool:
+        values = (data(conversation_id), self._holder, _LOCK_SECONDS)
+        return await self._database.row(_TAKE_LOCK, values) is not None
+
+    async def unlock(self, conversation_id: str) -> None:
+        await self._database.execute(_END_LOCK, (data(conversation_id), self._holder))
 
     async def count_of(self, key: SessionKey) -> int:
         return int(one_value(await self._database.row(_COUNT, (data(str(key)),))))

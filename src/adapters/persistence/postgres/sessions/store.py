@@ -24,8 +24,10 @@ from .....domain.sessions import (
     UsageQuery,
 )
 from ...common import Cells, DamageLog
+from ..availability import MOST_OUTAGE
 from ..columns import data
 from ..database import Connection, Database
+from ..fence import active_fence
 from .catalog import BY_ID, ONE, info_of, list_sessions
 from .history import find_span, find_turn, messages_since_pause, read_messages, read_transcripts
 from .mutations import (
@@ -100,15 +102,19 @@ class PostgresStore:
 
     async def append(self, turn: Turn) -> None:
         """A caller that is cancelled while it waits has its turn stored all the same."""
-        await self._write(self._append(self._opened(), turn))
+        database = self._opened()
+        await self._write_patiently(partial(self._append, database, turn))
 
     async def _append(self, database: Database, turn: Turn) -> None:
-        size = one_value(await database.row(APPEND, append_values(turn, self._one_offs.now())))
+        size = one_value(
+            await database.write_row(APPEND, append_values(turn, self._one_offs.now()))
+        )
         if turn.one_off and size:
             self._one_offs.count(size)
 
     async def append_step(self, turn: OpenTurn, number: int, step: Step) -> None:
-        await self._write(self._opened().row(PUT_STEP, step_values(turn, number, step)))
+        put = partial(self._opened().row, PUT_STEP, step_values(turn, number, step))
+        await self._write_patiently(put)
 
     async def open_turn(self, run_id: str, attempt: int) -> OpenTurn | None:
         async def take(connection: Connection) -> OpenTurn | None:
@@ -227,6 +233,11 @@ class PostgresStore:
 
     async def _change(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         return await self._write(self._opened().change(work))
+
+    async def _write_patiently(self, work: Callable[[], Awaitable[T]]) -> T:
+        """What a Run stores: the Run goes on for a while without the database."""
+        seconds = MOST_OUTAGE if active_fence() is None else 0
+        return await self._write(self._opened().patiently(work, seconds))
 
     async def _write(self, work: Awaitable[T]) -> T:
         """Durable when it returns, and done also when the caller is cancelled."""

@@ -95,6 +95,12 @@ class SqliteResponses:
     async def unsettled(self, conversation_id: str) -> tuple[StoredResponse, ...]:
         return await self._store.read(partial(_unsettled, conversation_id=conversation_id))
 
+    async def lock(self, conversation_id: str) -> bool:
+        return True  # There are no other processes.
+
+    async def unlock(self, conversation_id: str) -> None:
+        """The same."""
+
     async def count_of(self, key: SessionKey) -> int:
         return await self._store.read(partial(_count, sql=_COUNT, value=column(str(key))))
 

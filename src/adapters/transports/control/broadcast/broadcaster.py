@@ -58,6 +58,8 @@ class Source:
     silent_until: int = 0
     """Events up to this number are read, because later payloads repeat the whole text, but not
     sent."""
+    turn: Callable[[], Awaitable[None]] | None = None
+    """Awaited before the first event is sent."""
 
 
 class RunBroadcaster:
@@ -76,6 +78,7 @@ class RunBroadcaster:
         self._payloads = RunPayloads(source.record)
         self._chat = _ChatEvents(source.record, self._payloads, self._send_chat)
         self._stored_answer: KeptMessage | None = None
+        self._turn = source.turn
         self._has_all_text = True
         """No event was missed. Otherwise clients have to read the text from the Session."""
         self.ending: Ending | None = None
@@ -108,6 +111,9 @@ class RunBroadcaster:
         """Broadcast the events after `seq`; False if the next ones have expired."""
         try:
             async for batch in self._source.events(seq):
+                if self._turn is not None:
+                    turn, self._turn = self._turn, None
+                    await turn()
                 async with self._source.order:
                     if isinstance(batch.ending, Finished):
                         self._stored_answer = await self._answer()

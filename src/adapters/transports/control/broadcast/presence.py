@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from .....domain.ports import Clock
@@ -16,10 +16,16 @@ _KEPT = 300.0
 _DEVICE_ID = re.compile(r"[0-9a-f]{64}")
 _UNTRACKED = ("cli", "probe")
 
+Listed = Mapping[str, Any]
+"""A client as other processes get it: its `key`, whether it `isConnected`, and its `entry`."""
+
 
 class Presence:
     """One entry per device, else per instance, else per connection. Several windows of a device
     share an entry until all of them are closed. `version` grows with every change.
+
+    The clients of other processes of the Gateway are in the list, too; a device that is connected
+    to several of them has one entry.
     """
 
     def __init__(self, clock: Clock, version: str) -> None:
@@ -27,6 +33,8 @@ class Presence:
         self._entries: dict[str, dict[str, Any]] = {}
         self._connections: dict[str, list[Connection]] = {}
         """The open connections of an entry, the newest last."""
+        self._others: Sequence[Sequence[Listed]] = ()
+        self._on_change: Callable[[], None] = _nothing
         self._self = {
             "host": socket.gethostname(),
             "version": version,
@@ -69,11 +77,33 @@ class Presence:
     def entries(self) -> list[dict[str, Any]]:
         """The Gateway's entry, then the others, newest first; expired ones are removed."""
         now = self._clock()
-        for key, entry in list(self._entries.items()):
-            if key not in self._connections and entry["ts"] < (now - _KEPT) * 1_000:
-                del self._entries[key]
-        newest = sorted(self._entries.values(), key=lambda entry: -entry["ts"])
+        own = self.clients()
+        listed = _merged((own, *self._others)) if self._others else [one["entry"] for one in own]
+        newest = sorted(listed, key=lambda entry: -entry["ts"])
         return [{**self._self, "ts": int(now * 1_000)}, *newest[: _MOST - 1]]
+
+    def clients(self) -> list[Listed]:
+        """The clients of this process; expired ones are removed."""
+        oldest = (self._clock() - _KEPT) * 1_000
+        for key, entry in list(self._entries.items()):
+            if key not in self._connections and entry["ts"] < oldest:
+                del self._entries[key]
+        return [
+            {"key": key, "isConnected": key in self._connections, "entry": entry}
+            for key, entry in self._entries.items()
+        ]
+
+    def set_others(self, others: Sequence[Sequence[Listed]]) -> bool:
+        """Replace the clients of the other processes; False if they are the same."""
+        if others == self._others:
+            return False
+        self._others = others
+        self.version += 1
+        return True
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Have `listener` called after each change of the clients of this process."""
+        self._on_change = listener
 
     def _put(self, key: str, entry: dict[str, Any]) -> None:
         self._entries.pop(key, None)
@@ -81,6 +111,28 @@ class Presence:
         while len(self._entries) > _MOST:
             del self._entries[next(iter(self._entries))]
         self.version += 1
+        self._on_change()
+
+
+def _nothing() -> None:
+    """No other process lists the clients."""
+
+
+def _merged(processes: Iterable[Sequence[Listed]]) -> list[dict[str, Any]]:
+    """One entry per client: the newest of its connections, with the roles and scopes of all of
+    them, or else its newest disconnection."""
+    merged: dict[str, dict[str, Any]] = {}
+    connected: set[str] = set()
+    every = [listed for process in processes for listed in process]
+    for listed in sorted(every, key=lambda one: (one["isConnected"], one["entry"]["ts"])):
+        key, entry = listed["key"], dict(listed["entry"])
+        if key in connected:
+            for name in ("roles", "scopes"):
+                entry[name] = sorted({*entry.get(name, ()), *merged[key].get(name, ())})
+        if listed["isConnected"]:
+            connected.add(key)
+        merged[key] = entry
+    return list(merged.values())
 
 
 def _is_untracked(connection: Connection) -> bool:

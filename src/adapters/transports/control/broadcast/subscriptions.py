@@ -20,6 +20,10 @@ class Subscriptions:
         self._by_session: dict[SessionKey, dict[Connection, None]] = {}
         self._of_all: dict[Connection, str | None] = {}
 
+    def __bool__(self) -> bool:
+        """Whether there is any subscription."""
+        return bool(self._by_session or self._of_all)
+
     @contextmanager
     def reserved(self, connection: Connection, key: SessionKey) -> Iterator[None]:
         """Reserve a place for a subscription while a request that ends in `add` is in progress.

@@ -1,4 +1,5 @@
-"""`system.info` and `diagnostics.lanes`: the machine and the run queues."""
+"""`system.info`, `gateway.nodes` and `diagnostics.lanes`: the machine, the processes of the Gateway
+and the run queues."""
 
 from __future__ import annotations
 
@@ -6,10 +7,13 @@ import asyncio
 import os
 import platform
 import shutil
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from .....domain.access import Scope
+from .....domain.ports import NodeInfo
 from .....domain.runs import RunQuery, RunStatus
 from ..connection import Call, NoParams
 from .service import ControlService, answers
@@ -35,6 +39,10 @@ class MachineMethods(ControlService):
             "pid": os.getpid(),
             "uptimeMs": max(0, int((self.clock() - facts.started_at) * 1_000)),
         }
+
+    @answers("gateway.nodes", NoParams)
+    async def _nodes(self, call: Call, params: NoParams) -> object:
+        return {"nodes": node_rows(await self.dependencies.nodes.list())}
 
     @answers("diagnostics.lanes", NoParams)
     async def _lanes(self, call: Call, params: NoParams) -> object:
@@ -68,6 +76,29 @@ class MachineMethods(ControlService):
         """The session key of each run with this status."""
         page = await self.gateway.runs(call.principal, RunQuery(status=status, limit=_MOST))
         return [str(run.session_key) for run in page.runs]
+
+
+def node_rows(nodes: Sequence[NodeInfo]) -> list[dict[str, Any]]:
+    """The nodes as JSON data. `differs`: its configuration is another one than most have."""
+    usual = Counter(node.configuration for node in nodes if node.alive).most_common(1)
+    return [
+        {
+            "id": node.id,
+            "name": node.name,
+            "role": node.role,
+            "version": node.version,
+            "host": node.host,
+            "pid": node.pid,
+            "address": node.address,
+            "configuration": node.configuration,
+            "differs": bool(usual) and node.configuration != usual[0][0],
+            "startedAt": int(node.started_at * 1_000),
+            "seenAt": int(node.seen_at * 1_000),
+            "runs": node.runs,
+            "alive": node.alive,
+        }
+        for node in nodes
+    ]
 
 
 def _machine(state_dir: str) -> dict[str, Any]:

@@ -100,7 +100,7 @@ class Rows:
     def path(self, principal: Principal) -> str:
         """The path of the store; redacted unless the principal is an administrator."""
         store = self.gateway.settings.store
-        kept = "(memory)" if store.memory else store.path
+        kept = "(memory)" if store.memory else store.place
         return kept if principal.may(Scope.ADMIN) else "[redacted]"
 
     def _target(self, info: SessionInfo) -> ModelTarget | None:

@@ -112,17 +112,17 @@ class SystemMethods(ControlService):
 
     @answers("last-heartbeat", NoParams)
     async def _last_heartbeat(self, call: Call, params: NoParams) -> object:
-        return self.heartbeats.last
+        return await self.heartbeats.last()
 
     @answers("set-heartbeats", HeartbeatParams)
     async def _set_heartbeats(self, call: Call, params: HeartbeatParams) -> object:
-        self.heartbeats.enabled = params.enabled
+        await self.heartbeats.turn(params.enabled)
         return {"ok": True, "enabled": params.enabled}
 
     @answers("wake", WakeParams)
     async def _wake(self, call: Call, params: WakeParams) -> object:
         if params.mode == "next-heartbeat":
-            self.heartbeats.note(params.text)
+            await self.heartbeats.note(params.text)
             return {"ok": True, "mode": params.mode}
         run_id = await self.heartbeats.wake(call.principal, params.text)
         return {"ok": True, "mode": params.mode, "runId": run_id}

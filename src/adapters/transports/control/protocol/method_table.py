@@ -250,6 +250,7 @@ _IMPLEMENTED = (
     Method("status", _READ, "A summary of sessions, agents and runs."),
     Method("health", _READ, "Whether every part is fit to serve."),
     Method("system.info", _READ, "The machine that the Gateway runs on."),
+    Method("gateway.nodes", _READ, "The processes of the Gateway."),
     Method("diagnostics.lanes", _READ, "How many runs are running and queued."),
     Method("system-presence", _READ, "The connected clients."),
     Method("system-event", _ADMIN, "Send a system event, or one's own presence, to all clients."),

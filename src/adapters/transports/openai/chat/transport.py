@@ -72,7 +72,7 @@ class _Endpoint:
             client_tools=chat.tools.client,
             user=chat.user,
             metadata_key=chat.session_key,
-            side_tasks=not chat.stream,
+            streamed=chat.stream,
         )
         # A question for an approval is not in the format that the client requires.
         waits = waits_for_approval(context.headers) or answer_format(params) is not None

@@ -62,7 +62,7 @@ class _Endpoint:
             model=asked.model,
             params=asked.params,
             user=asked.user,
-            side_tasks=not asked.stream,
+            streamed=asked.stream,
         )
         waits = waits_for_approval(context.headers)
         begun = await begin_run(self.gateway, self.approvals, context, run_request, waits=waits)

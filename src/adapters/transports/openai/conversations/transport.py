@@ -108,7 +108,7 @@ class _Endpoint:
 
     async def create(self) -> Response:
         context = current()
-        self._state.gateway.check_request(context.principal)
+        await self._state.gateway.check_request(context.principal)
         asked = await _body(context, "items", "metadata")
         if asked.items:
             await self._state.check_outputs(context, asked.items)
@@ -147,7 +147,7 @@ class _Endpoint:
 
     async def add(self, conversation_id: str) -> Response:
         context = current()
-        self._state.gateway.check_request(context.principal)
+        await self._state.gateway.check_request(context.principal)
         asked = await _body(context, "items")
         if not asked.items:
             raise InvalidRequest("`items` must be a list of 1 to 20 items.", param="items")

@@ -193,7 +193,7 @@ class ResponsesRequest:
             client_tools=self.client_tools,
             user=self.user,
             metadata_key=self.session_key,
-            side_tasks=not self.stream,
+            streamed=self.stream,
         )
         return replace(asked, source=SOURCE, max_tool_calls=self.max_tool_calls)
 

@@ -244,7 +244,8 @@ class ResponseState:
         extras: Extras,
     ) -> StoredResponse:
         """The response of a run that was accepted, which can be found from here on unless its
-        client asked not to store it. Raises StoreFailed; the run was stopped then."""
+        client asked not to store it. Raises StoreFailed. The run was stopped then, unless the
+        request has a key: when it is sent again it stores the response of the same run."""
         asked, after = prepared.asked, prepared.after
         key = response_id(run.id).partition("_")[2]
         before = "" if after is None else after.run_id
@@ -288,7 +289,8 @@ class ResponseState:
             try:
                 await self.responses.keep(response)
             except GatewayError:
-                await self.gateway.abort(context.principal, run.id, "It could not be stored.")
+                if idempotency_key_in(context.headers) is None:
+                    await self.gateway.abort(context.principal, run.id, "It could not be stored.")
                 raise
         return response
 

@@ -15,7 +15,6 @@ from ......domain.errors import InvalidRequest, UnknownSession
 from ......domain.messages import Message, Role, text_message
 from ......domain.runs import Failed, OnLeave, RunRecord, RunRequest, RunStatus
 from ......domain.sessions import MAIN, SessionKey
-from ...broadcast import chat_event, message_ids, message_of
 from ...connection import ANSWERED, Call, Params
 from ...protocol import NAMING, Attachments, Name, SessionKeyText, user_message
 from ..outcomes import agent_payload, failed_answer
@@ -208,11 +207,7 @@ class ChatMethods(ControlService):
         )
         text = f"[{params.label}]\n\n{params.message}" if params.label else params.message
         _, message_id = await self.session_service.inject(call.principal, key, text)
-        kept = await self.gateway.answer(call.principal, key, message_id)
-        ids = {} if kept is None else message_ids(kept)
-        message = {**message_of(text, self.clock()), **ids}
-        payload = chat_event(message_id, key, 0, "final", stopReason="injected", message=message)
-        self.hub.send_to_session(key, "chat", payload)
+        await self.hub.send_injected(key, message_id)
         return {"ok": True, "messageId": message_id}
 
     async def _session_of(self, principal: Principal, params: AgentParams) -> SessionKey:

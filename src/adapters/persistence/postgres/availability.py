@@ -1,0 +1,56 @@
+"""Whether the database can be reached, as the calls of this process have found."""
+
+from __future__ import annotations
+
+import time
+
+from psycopg import Error, OperationalError
+
+from ....domain.errors import StoreFailed
+
+MOST_OUTAGE = 60.0
+"""Seconds for which Runs go on while the database cannot be reached."""
+_RETRY_AFTER = 5.0
+_AWAY_STATES = ("08", "57P")
+"""How the SQLSTATE codes of broken connections, and of servers that stop or start, begin."""
+
+
+class DatabaseAway(StoreFailed):
+    """The database cannot be reached now."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, retry_after=_RETRY_AFTER)
+
+
+def _is_of_connection(error: Exception) -> bool:
+    """Or else of a statement."""
+    if isinstance(error, OperationalError):
+        return error.sqlstate is None or error.sqlstate.startswith(_AWAY_STATES)
+    return isinstance(error, OSError) and not isinstance(error, Error)
+
+
+class Availability:
+    """Noted with each call."""
+
+    def __init__(self) -> None:
+        self._is_away = False
+        self._back_at = self._reached_at = float("-inf")
+
+    def failed(self, error: Exception, begun_at: float) -> bool:
+        """A call has failed. Whether that means that the database cannot be reached: a connection
+        that was to be had for others only does not."""
+        if not _is_of_connection(error) or self._reached_at > begun_at:
+            return False
+        self._is_away = True
+        return True
+
+    def succeeded(self) -> None:
+        """A call has reached the database."""
+        self._reached_at = time.monotonic()
+        if self._is_away:
+            self._is_away = False
+            self._back_at = self._reached_at
+
+    def away_within(self, seconds: float) -> bool:
+        """Whether it cannot be reached, or could not at some time in the last `seconds`."""
+        return self._is_away or time.monotonic() - self._back_at < seconds

@@ -1,0 +1,126 @@
+"""The processes of a Gateway, as rows of a table."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from ....domain.errors import StoreFailed
+from ....domain.ports import Clock, NodeInfo
+from ..common import text
+from .columns import data
+from .database import Database
+
+logger = logging.getLogger(__name__)
+
+KEEP_DEAD = 300.0
+"""Seconds for which a process that died is listed."""
+_HEARTBEAT = "SELECT node_heartbeat(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+_LEAVE = "DELETE FROM nodes WHERE id = %s"
+_LIST = """
+    SELECT n.id, n.name, n.role, n.version, n.host, n.pid, n.address, n.configuration,
+        n.started_at, n.heartbeat_at, (
+            SELECT count(*)::integer FROM runs r WHERE r.state = 'held' AND r.owner = n.id),
+        n.heartbeat_at > server_now() - n.lease
+    FROM nodes n ORDER BY n.started_at, n.id"""
+
+
+class PostgresNodes:
+    """A NodeDirectory. A process shows that it is there after each third of `lease` seconds."""
+
+    def __init__(
+        self, database: Database, node_id: str, *, lease: float, steady: Clock = time.monotonic
+    ) -> None:
+        self._database = database
+        self.id = node_id
+        self._lease = lease
+        self._steady = steady
+        self._describe: Callable[[], NodeInfo] | None = None
+        self._heartbeats: asyncio.Task[None] | None = None
+        self._leaving = asyncio.Event()
+        self._shown_since: float | None = None
+        self._shown_at = 0.0
+        self.on_return: list[Callable[[], None]] = []
+        """Called after the process was entered again, because it was silent for so long that its
+        row was deleted."""
+
+    @property
+    def knows_others(self) -> bool:
+        """Whether the heartbeats of the others can be relied on: every process was able to show
+        that it is there for as long as a lease, as this one was."""
+        now = self._steady()
+        return (
+            self._shown_since is not None
+            and now - self._shown_since > self._lease
+            and now - self._shown_at < self._lease
+        )
+
+    async def list(self) -> tuple[NodeInfo, ...]:
+        rows = await self._database.rows(_LIST)
+        return tuple(
+            NodeInfo(
+                id=row[0],
+                name=text(row[1]),
+                role=row[2],
+                version=row[3],
+                host=text(row[4]),
+                pid=row[5],
+                address=text(row[6]),
+                configuration=row[7],
+                started_at=row[8],
+                seen_at=row[9],
+                runs=row[10],
+                alive=row[11],
+            )
+            for row in rows
+        )
+
+    async def join(self, describe: Callable[[], NodeInfo]) -> None:
+        self._describe = describe
+        await self._show(describe())
+        self._heartbeats = asyncio.create_task(self._go_on(), name="heartbeats")
+
+    async def leave(self) -> None:
+        heartbeats, self._heartbeats = self._heartbeats, None
+        if heartbeats is None:
+            return
+        self._leaving.set()  # Not cancelled: see Bells.close.
+        await heartbeats
+        self._leaving.clear()
+        try:
+            await self._database.execute(_LEAVE, (self.id,))
+        except StoreFailed as error:  # The others see that it is silent.
+            logger.warning("the node's row was not deleted", extra={"reason": str(error)})
+
+    async def show(self) -> None:
+        """Store that the process is there, as is done after each third of a lease. Raises
+        StoreFailed."""
+        if self._describe is not None and await self._show(self._describe()):
+            for returned in self.on_return:
+                returned()
+
+    async def _show(self, node: NodeInfo) -> bool:
+        """Whether the process was not in the table."""
+        asked_at = self._steady()
+        values = (
+            *(self.id, data(node.name), node.role, node.version, data(node.host), node.pid),
+            *(data(node.address), node.configuration, self._lease, KEEP_DEAD),
+        )
+        row = await self._database.row(_HEARTBEAT, values)
+        if self._shown_since is None or asked_at - self._shown_at > self._lease:
+            self._shown_since = asked_at
+        self._shown_at = asked_at
+        return row is not None and bool(row[0])
+
+    async def _go_on(self) -> None:
+        while not self._leaving.is_set():
+            try:
+                async with asyncio.timeout(self._lease / 3):
+                    await self._leaving.wait()
+            except TimeoutError:
+                try:
+                    await self.show()
+                except StoreFailed as error:
+                    logger.debug("a heartbeat was not stored", extra={"reason": str(error)})

@@ -1,0 +1,124 @@
+"""Runs that end with their followers: the last one may leave, or die, at any process."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from .....domain.errors import StoreFailed
+from .....domain.runs import OnLeave
+from ...common import text
+from ..columns import data
+from ..nodes import PostgresNodes
+from .process import Process
+from .signals import PARENT_ENDED, Signals
+
+logger = logging.getLogger(__name__)
+
+LEFT = "The client left."
+DIED = "The process that the client was connected to has died."
+
+_WATCH = "SELECT runs_watch(%s, %s)"
+_LEAVE = "SELECT run_leave(%s, %s, %s)"
+_FORGET = """
+    DELETE FROM watchers w USING runs r WHERE r.id = ANY(%s) AND w.run = r.number AND w.node = %s"""
+_ORPHANS = """
+    SELECT r.id, true FROM runs r WHERE r.parent IS NOT NULL AND r.state <> 'ended'
+        AND NOT EXISTS (SELECT FROM runs p WHERE p.id = r.parent AND p.state <> 'ended')"""
+_UNFOLLOWED = """
+    SELECT r.id, false FROM runs r
+    WHERE r.number = ANY(%s) AND r.state = 'held' AND r.accepted_by IS NOT NULL
+        AND NOT run_is_followed(r.number, r.accepted_by)
+    UNION ALL
+    SELECT r.id, false FROM runs r
+    WHERE r.state = 'waiting' AND r.on_leave = 'abort' AND r.accepted_by IS NOT NULL
+        AND NOT run_is_followed(r.number, r.accepted_by)"""
+
+
+class PostgresWatchers:
+    """A Watchers. The process that has accepted a Run is in the Run's row, in the commit that
+    accepts it; the others are rows of a table."""
+
+    def __init__(self, process: Process, signals: Signals, nodes: PostgresNodes | None) -> None:
+        self._process = process
+        self._signals = signals
+        self._nodes = nodes
+        self._database = process.database
+        self._followed: dict[str, bool] = {}
+        """Runs with followers here, by id: whether there is a row of the table for it."""
+        self._leaving: dict[str, bool] = {}
+        """Runs that the last follower has left, while the database does not know: `goes_on`."""
+        self._seen: list[str] = []
+        """Runs without followers here, whose rows are to be deleted."""
+        if nodes is not None:
+            nodes.on_return.append(self._return)
+
+    async def enter(self, run_id: str) -> None:
+        self._leaving.pop(run_id, None)
+        self._followed[run_id] = elsewhere = run_id not in self._process.accepted
+        if elsewhere:
+            try:
+                await self._store((run_id,))
+            except BaseException:
+                self._followed.pop(run_id, None)
+                raise
+
+    def ended(self, run_id: str) -> None:
+        self._process.accepted.pop(run_id, None)
+        if self._followed.pop(run_id, False):
+            self._seen.append(run_id)
+
+    async def leave(self, run_id: str, *, goes_on: bool) -> None:
+        self.ended(run_id)  # It may have.
+        self._leaving[run_id] = goes_on
+        try:
+            await self._leave(run_id, goes_on)
+        except StoreFailed as error:
+            extra = {"run": run_id, "reason": str(error)}
+            logger.warning("a client has left; the run is stopped later", extra=extra)
+
+    async def _leave(self, run_id: str, goes_on: bool) -> None:
+        row = await self._database.row(_LEAVE, (data(run_id), self._process.node, goes_on))
+        if self._followed.get(run_id) is not None:  # Somebody has come back meanwhile.
+            await self._store((run_id,))
+        elif row is not None and row[0]:
+            await self._signals.abort(run_id, LEFT)
+        self._leaving.pop(run_id, None)
+
+    async def look(self) -> None:
+        """Do what could not be done, and stop the Runs that work for nobody: their parents have
+        ended, or the processes of their last followers have died. Raises StoreFailed."""
+        for run_id, goes_on in list(self._leaving.items()):
+            await self._leave(run_id, goes_on)
+        seen = len(self._seen)
+        ids = [data(run_id) for run_id in self._seen if run_id not in self._followed]
+        if ids:
+            await self._database.execute(_FORGET, (ids, self._process.node))
+        del self._seen[:seen]
+        if not self._process.works:
+            return
+        if self._nodes is not None and self._nodes.knows_others:
+            numbers = self._held_for_others()
+            found = await self._database.rows(f"{_ORPHANS} UNION ALL {_UNFOLLOWED}", (numbers,))
+        else:
+            found = await self._database.rows(_ORPHANS)
+        for run_id, is_orphan in found:
+            await self._signals.abort(text(run_id), PARENT_ENDED if is_orphan else DIED)
+
+    def _held_for_others(self) -> list[int]:
+        """The numbers of the Runs that end with followers elsewhere."""
+        return [
+            run.number
+            for run in self._process.held
+            if run.begun.on_leave is OnLeave.ABORT and run.run_id not in self._followed
+        ]
+
+    async def _store(self, run_ids: Sequence[str]) -> None:
+        values = ([data(run_id) for run_id in run_ids], self._process.node)
+        await self._database.execute(_WATCH, values)
+
+    def _return(self) -> None:
+        """The row of this process was deleted, and those of its followers with it."""
+        run_ids = [run_id for run_id, stored in self._followed.items() if stored]
+        if run_ids:
+            self._process.aside(self._store(run_ids))

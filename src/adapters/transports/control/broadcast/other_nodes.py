@@ -1,0 +1,91 @@
+"""Passes begun runs and changes of sessions between the processes of a Gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Coroutine
+from typing import Any, Final
+
+from .....domain.errors import GatewayError
+from .....domain.ports import NodeBus
+from .....domain.runs import RunRecord
+from .....domain.services import Gateway, SessionService
+from .....domain.sessions import SessionKey
+from .hub import Hub
+
+logger = logging.getLogger(__name__)
+
+NODES_SECONDS: Final = 10.0
+HEARTBEATS: Final = "heartbeats"
+"""The topic of the payloads of `heartbeat` events."""
+_BEGUN: Final = "runs_begun"
+_SESSIONS: Final = "session_changes"
+
+
+class OtherNodes:
+    """Publishes what happens in this process, and has the Hub send its clients what happens in
+    others.
+
+    Messages of the bus can be lost: the Hub looks for missed runs after a gap, and with each call
+    of `look`, which is due every NODES_SECONDS.
+    """
+
+    def __init__(
+        self, bus: NodeBus, hub: Hub, gateway: Gateway, session_service: SessionService
+    ) -> None:
+        self._bus = bus
+        self._hub = hub
+        self._tasks: set[asyncio.Task[None]] = set()
+        if bus.shared:
+            gateway.on_run(self._run_begun)
+            session_service.on_change(self._session_changed)
+            bus.subscribe(_BEGUN, self._run_begun_elsewhere)
+            bus.subscribe(_SESSIONS, self._session_changed_elsewhere)
+            bus.subscribe(HEARTBEATS, self._heartbeat_elsewhere)
+            bus.on_gap(lambda: self._start(self._hub.look()))
+
+    async def look(self) -> None:
+        """Make up for lost messages."""
+        if self._bus.shared:
+            await self._tried(self._hub.look())
+
+    def _run_begun(self, record: RunRecord) -> None:
+        self._publish(_BEGUN, *record.session_key, record.id)
+
+    def _run_begun_elsewhere(self, payload: str) -> None:
+        key, run_id = _read(payload)
+        self._hub.run_begun(run_id, key)
+
+    def _session_changed(self, key: SessionKey, change: str, message_id: str) -> None:
+        self._publish(_SESSIONS, *key, change, message_id)
+
+    def _session_changed_elsewhere(self, payload: str) -> None:
+        key, change, message_id = _read(payload)
+        self._hub.session_changed(key, change, message_id)
+        if message_id:
+            self._start(self._hub.send_injected(key, message_id))
+
+    def _heartbeat_elsewhere(self, payload: str) -> None:
+        self._hub.broadcast("heartbeat", json.loads(payload))
+
+    def _publish(self, topic: str, *fields: str) -> None:
+        self._bus.publish(topic, json.dumps(fields))  # ASCII, also where a key is no valid text.
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(self._tried(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _tried(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except GatewayError as error:
+            extra = {"reason": error.message}
+            logger.warning("events of other nodes could not be sent to clients", extra=extra)
+
+
+def _read(payload: str) -> tuple[Any, ...]:
+    agent_id, rest, *fields = json.loads(payload)
+    return SessionKey(agent_id, rest), *fields
