@@ -12,6 +12,7 @@ from ...common import encode_spec, woken
 from ..availability import DatabaseAway
 from ..columns import data
 from .claims import Claims
+from .held import is_ephemeral
 from .process import Process, depth_of
 from .rows import STORED_OF_RUN, Row, stored_of_row
 from .signals import PARENT_ENDED, Signals
@@ -19,8 +20,12 @@ from .watches import retrieve
 
 _PATIENCE = 5.0
 _SECONDS_PER_RUN_AHEAD = 5
+# A Run that this process executes at once for a client that cannot come back for it need not be on
+# the disk before it begins: it is with its turn, or with its first stored events.
 _SUBMIT = f"""
-    SELECT outcome, amount, {STORED_OF_RUN}
+    SELECT set_config('synchronous_commit', CASE WHEN %s AND (run).state = 'held' THEN 'off'
+            ELSE current_setting('synchronous_commit') END, true),
+        outcome, amount, {STORED_OF_RUN}
     FROM run_accept(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"""  # noqa: S608 - no values in it
 
 
@@ -113,7 +118,10 @@ class Accepting:
         self._entering += 1
         held = False
         try:
-            row = await self._submit(spec, fingerprint, None if server is None else server.owner)
+            ephemeral = is_ephemeral(spec, fingerprint)
+            row = await self._submit(
+                spec, fingerprint, None if server is None else server.owner, ephemeral
+            )
             outcome, amount = row[:2]
             self._check(spec, outcome, amount, once)
             stored = stored_of_row(row[2:])
@@ -139,11 +147,14 @@ class Accepting:
                 process.give_back(depth)
             self._note_done()
 
-    async def _submit(self, spec: RunSpec, fingerprint: str, owner: str | None) -> Row:
+    async def _submit(
+        self, spec: RunSpec, fingerprint: str, owner: str | None, ephemeral: bool
+    ) -> Row:
         key = data(str(spec.session_key))
         command = spec.command is not None
         limits = self._process.slots.limits
         values = (
+            ephemeral,
             data(spec.id),
             secrets.randbits(62),
             key,
@@ -164,7 +175,7 @@ class Accepting:
             self._process.node if spec.on_leave is OnLeave.ABORT else None,
         )
         (row,) = await self._process.database.rows(_SUBMIT, values)
-        return row
+        return row[1:]
 
     def _check(self, spec: RunSpec, outcome: str, amount: int, once: bool) -> None:
         """Raises what refuses the Run."""
