@@ -33,10 +33,12 @@ class _Caller:
     """The caller of `enqueue`. `on_release` is None once it has stopped waiting: it has released
     what it held by then."""
 
-    __slots__ = ("on_release",)
+    __slots__ = ("elsewhere", "on_release")
 
     def __init__(self, on_release: Callable[[], None] | None) -> None:
         self.on_release = on_release
+        self.elsewhere = False
+        """The Run was stored, and is not held here: there is nothing to release later."""
 
     def release(self) -> None:
         if self.on_release is not None:
@@ -76,7 +78,7 @@ class Accepting:
         entering.add_done_callback(retrieve)
         try:
             async with asyncio.timeout(_PATIENCE):
-                return await asyncio.shield(entering)
+                submission = await asyncio.shield(entering)
         except (asyncio.CancelledError, TimeoutError) as error:
             caller.on_release = None
             if not once:  # Whoever repeats the request gets the Run otherwise.
@@ -85,6 +87,9 @@ class Accepting:
                 problem = f"The database has not accepted the run within {_PATIENCE:g} s."
                 raise DatabaseAway(problem) from error
             raise
+        if caller.elsewhere:  # Not in the task above: a caller that has left releases it itself.
+            caller.release()
+        return submission
 
     async def _abandon(self, entering: asyncio.Task[Submission]) -> None:
         submission = await entering
@@ -137,7 +142,7 @@ class Accepting:
                 held = True
                 self._claims.take(stored, spec, server, since, accepted=caller.release, here=True)
             else:
-                caller.release()
+                caller.elsewhere = True
                 if stored.state == "ready":
                     process.ready()
             return Submission(record_of(spec, fingerprint=fingerprint), fresh=True)
