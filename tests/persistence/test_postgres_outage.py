@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
@@ -99,7 +100,9 @@ async def test_nothing_is_taken_over_in_the_first_lease_after_an_outage(cluster:
         assert idle.hands.claims == []
         assert list(await one.queue.renew("a", [claim])) == []
         await gateway.queue.enqueue(run("run-2", session_key=SessionKey("main", "other")))
-        await idle.queue.look()
+        async with asyncio.timeout(20):
+            while not idle.hands.taken:
+                await idle.queue.look()
         assert idle.hands.taken == [("run-2", 1)]
         await idle.queue.finish(idle.hands.claims[0], END)
 
