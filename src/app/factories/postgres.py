@@ -48,7 +48,9 @@ def shared_stores(
         keep_bytes=chosen.runs.keep_bytes,
         listen_url=listen_url,
     )
-    nodes = PostgresNodes(database, node_id, lease=chosen.node.lease, steady=monotonic)
+    nodes = PostgresNodes(
+        database, node_id, lease=chosen.node.lease, steady=monotonic, bells=events.bells
+    )
     queue = PostgresQueue(
         events,
         limits=lambda: settings().lanes,

@@ -12,12 +12,17 @@ from ....domain.ports import Clock, NodeInfo
 from ..common import text
 from .columns import data
 from .database import Database
+from .runs.bells import Bells
 
 logger = logging.getLogger(__name__)
 
 KEEP_DEAD = 300.0
 """Seconds for which a process that died is listed."""
-_HEARTBEAT = "SELECT node_heartbeat(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+_HEARTBEAT = """
+    SELECT node_heartbeat(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s),
+        NOT EXISTS (SELECT FROM nodes WHERE id <> %s)"""
+_JOINED = "nodes"
+"""The channel on which a process rings that has joined."""
 _LEAVE = "DELETE FROM nodes WHERE id = %s"
 _LIST = """
     SELECT n.id, n.name, n.role, n.version, n.host, n.pid, n.address, n.configuration,
@@ -31,7 +36,13 @@ class PostgresNodes:
     """A NodeDirectory. A process shows that it is there after each third of `lease` seconds."""
 
     def __init__(
-        self, database: Database, node_id: str, *, lease: float, steady: Clock = time.monotonic
+        self,
+        database: Database,
+        node_id: str,
+        *,
+        lease: float,
+        steady: Clock = time.monotonic,
+        bells: Bells | None = None,
     ) -> None:
         self._database = database
         self.id = node_id
@@ -40,11 +51,16 @@ class PostgresNodes:
         self._describe: Callable[[], NodeInfo] | None = None
         self._heartbeats: asyncio.Task[None] | None = None
         self._leaving = asyncio.Event()
+        self._bells = bells
+        self._is_alone = False
         self._shown_since: float | None = None
         self._shown_at = 0.0
         self.on_return: list[Callable[[], None]] = []
         """Called after the process was entered again, because it was silent for so long that its
         row was deleted."""
+        if bells is not None:
+            bells.is_alone = lambda: self._is_alone
+            bells.hear(_JOINED, self._joined)
 
     @property
     def knows_others(self) -> bool:
@@ -80,6 +96,8 @@ class PostgresNodes:
     async def join(self, describe: Callable[[], NodeInfo]) -> None:
         self._describe = describe
         await self._show(describe())
+        if self._bells is not None:
+            self._bells.ring(_JOINED, self.id)
         self._heartbeats = asyncio.create_task(self._go_on(), name="heartbeats")
 
     async def leave(self) -> None:
@@ -106,13 +124,18 @@ class PostgresNodes:
         asked_at = self._steady()
         values = (
             *(self.id, data(node.name), node.role, node.version, data(node.host), node.pid),
-            *(data(node.address), node.configuration, self._lease, KEEP_DEAD),
+            *(data(node.address), node.configuration, self._lease, KEEP_DEAD, self.id),
         )
         row = await self._database.row(_HEARTBEAT, values)
         if self._shown_since is None or asked_at - self._shown_at > self._lease:
             self._shown_since = asked_at
         self._shown_at = asked_at
+        self._is_alone = row is not None and row[1]
         return row is not None and bool(row[0])
+
+    def _joined(self, node_id: str) -> None:
+        if node_id != self.id:
+            self._is_alone = False
 
     async def _go_on(self) -> None:
         while not self._leaving.is_set():

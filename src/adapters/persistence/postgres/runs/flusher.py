@@ -206,9 +206,12 @@ class Flusher:
 
 def ring_events(bells: Bells, run: HeldRun, batch: EventBatch, body: bytes, *, final: bool) -> None:
     """The events are stored. Those that are not very long are in the bell."""
+    channel = session_channel(run.channel)
+    if bells.is_alone() and not bells.hears(channel):
+        return
     head = f"{run.number} {batch.first} {batch.last} {final:d} "
     payload = head
     if len(body) <= _MOST_BODY:
         with suppress(UnicodeDecodeError):
             payload += body.decode()
-    bells.ring(session_channel(run.channel), payload)
+    bells.ring(channel, payload)
