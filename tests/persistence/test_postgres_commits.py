@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
-from opensoul.adapters.persistence.postgres import Database
+from opensoul.adapters.persistence.postgres import Database, PostgresNodes
+from opensoul.adapters.persistence.postgres.runs import PostgresQueue, PostgresRunEvents
 from opensoul.adapters.persistence.postgres.sessions import PostgresStore
 from opensoul.domain.models.calls import TextDelta
+from opensoul.domain.ports import NodeInfo
 from opensoul.domain.runs.events import Aborted, Failed, Finished, Started
 from opensoul.domain.runs.spec import OnLeave
+from opensoul.domain.settings import LaneSettings
 from tests.fakes.domain import FakeRunner, run
 
 from .building import make_turn
+from .pooler import server_of
 from .postgres_runs import Node, all_of, node
 from .postgres_server import Cluster, private_cluster, server_programs
+from .postgres_stores import few_connections
 from .run_logs import END
 from .test_postgres_executors import process, quick
+from .workers import Hands
 
 NEVER = 3_600.0
 OPTIONS = ("fsync=off", "autovacuum=off", "wal_writer_delay=10s")
@@ -195,3 +203,50 @@ async def test_an_end_that_a_crash_of_the_server_loses_is_stored_again(
     assert again.seen == []
     assert kept == [event for event in seen if not isinstance(event, Started)]
     assert turns == [(1,)]
+
+
+async def test_bells_for_other_processes_ring_once_there_is_one(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with joined(postgres_url, "a") as (a, nodes):
+        assert nodes.is_alone
+        await a.events.bells.rung()
+        calls = calls_of(a.database, monkeypatch)
+        claim = await a.claimed(run("alone"))
+        await a.queue.finish(claim, END)
+        await a.events.bells.rung()
+        assert "pg_notify" not in calls
+
+        async with joined(postgres_url, "b") as (b, others):
+            assert not others.is_alone
+            async with asyncio.timeout(20):
+                while nodes.is_alone:  # Until the bell of the other process arrives.
+                    await a.database.rows("SELECT 1")
+            claim = await a.claimed(run("followed"))
+            following = asyncio.create_task(all_of(b.events.follow("followed")))
+            await a.events.append(claim, [Started(0, 0)])
+            await a.queue.finish(claim, END)
+            assert [one.event for one in await following] == [Started(0, 0), END]
+        await nodes.show()
+        assert nodes.is_alone
+
+
+@asynccontextmanager
+async def joined(url: str, name: str) -> AsyncIterator[tuple[Node, PostgresNodes]]:
+    """A process that is in the table of them."""
+    database = few_connections(url)
+    events = PostgresRunEvents(
+        database, clock=time.time, look_every=NEVER, listen_url=server_of(url)
+    )
+    nodes = PostgresNodes(database, name, lease=NEVER)
+    queue = PostgresQueue(events, limits=LaneSettings, nodes=nodes)
+    made = Node(name, database, events, queue, Hands())
+    queue.serve(name, made.hands)
+    await events.start()
+    await nodes.join(lambda: NodeInfo(name, name, "all", "1", "here", 1))
+    try:
+        yield made, nodes
+    finally:
+        await nodes.leave()
+        await queue.close()
+        await events.close()

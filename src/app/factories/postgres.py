@@ -48,9 +48,7 @@ def shared_stores(
         keep_bytes=chosen.runs.keep_bytes,
         listen_url=listen_url,
     )
-    nodes = PostgresNodes(
-        database, node_id, lease=chosen.node.lease, steady=monotonic, bells=events.bells
-    )
+    nodes = PostgresNodes(database, node_id, lease=chosen.node.lease, steady=monotonic)
     queue = PostgresQueue(
         events,
         limits=lambda: settings().lanes,

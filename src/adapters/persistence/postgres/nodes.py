@@ -12,7 +12,6 @@ from ....domain.ports import Clock, NodeInfo
 from ..common import text
 from .columns import data
 from .database import Database
-from .runs.bells import Bells
 
 logger = logging.getLogger(__name__)
 
@@ -21,8 +20,6 @@ KEEP_DEAD = 300.0
 _HEARTBEAT = """
     SELECT node_heartbeat(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s),
         NOT EXISTS (SELECT FROM nodes WHERE id <> %s)"""
-_JOINED = "nodes"
-"""The channel on which a process rings that has joined."""
 _LEAVE = "DELETE FROM nodes WHERE id = %s"
 _LIST = """
     SELECT n.id, n.name, n.role, n.version, n.host, n.pid, n.address, n.configuration,
@@ -36,13 +33,7 @@ class PostgresNodes:
     """A NodeDirectory. A process shows that it is there after each third of `lease` seconds."""
 
     def __init__(
-        self,
-        database: Database,
-        node_id: str,
-        *,
-        lease: float,
-        steady: Clock = time.monotonic,
-        bells: Bells | None = None,
+        self, database: Database, node_id: str, *, lease: float, steady: Clock = time.monotonic
     ) -> None:
         self._database = database
         self.id = node_id
@@ -51,16 +42,15 @@ class PostgresNodes:
         self._describe: Callable[[], NodeInfo] | None = None
         self._heartbeats: asyncio.Task[None] | None = None
         self._leaving = asyncio.Event()
-        self._bells = bells
-        self._is_alone = False
+        self.is_alone = False
+        """Whether no other process was in the table at the last heartbeat, and none has joined."""
+        self.on_join: list[Callable[[], None]] = []
+        """Called when this process is in the table."""
         self._shown_since: float | None = None
         self._shown_at = 0.0
         self.on_return: list[Callable[[], None]] = []
         """Called after the process was entered again, because it was silent for so long that its
         row was deleted."""
-        if bells is not None:
-            bells.is_alone = lambda: self._is_alone
-            bells.hear(_JOINED, self._joined)
 
     @property
     def knows_others(self) -> bool:
@@ -96,8 +86,8 @@ class PostgresNodes:
     async def join(self, describe: Callable[[], NodeInfo]) -> None:
         self._describe = describe
         await self._show(describe())
-        if self._bells is not None:
-            self._bells.ring(_JOINED, self.id)
+        for joined in self.on_join:
+            joined()
         self._heartbeats = asyncio.create_task(self._go_on(), name="heartbeats")
 
     async def leave(self) -> None:
@@ -130,12 +120,8 @@ class PostgresNodes:
         if self._shown_since is None or asked_at - self._shown_at > self._lease:
             self._shown_since = asked_at
         self._shown_at = asked_at
-        self._is_alone = row is not None and row[1]
+        self.is_alone = row is not None and row[1]
         return row is not None and bool(row[0])
-
-    def _joined(self, node_id: str) -> None:
-        if node_id != self.id:
-            self._is_alone = False
 
     async def _go_on(self) -> None:
         while not self._leaving.is_set():

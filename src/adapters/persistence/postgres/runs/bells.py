@@ -31,6 +31,8 @@ _RING = """
 _RETRY_AFTER = 0.5
 _MOST_RINGING = 10_000
 _WINDOW = 0.02
+JOINED = "nodes"
+"""Rings when a process has joined."""
 READY = "ready"
 """Rings when a Run is to be claimed."""
 
