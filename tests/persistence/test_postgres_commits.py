@@ -32,7 +32,7 @@ from .workers import Hands
 
 NEVER = 3_600.0
 OPTIONS = ("fsync=off", "autovacuum=off", "wal_writer_delay=10s")
-_FUNCTIONS = re.compile(r"\b(run_\w+|append_turn|load_session|pg_notify)\(")
+_FUNCTIONS = re.compile(r"\b(run_(?:accept|append|finish)|append_turn|load_session|pg_notify)\(")
 _WATCH = """
     SELECT node_heartbeat('other', '', 'all', '', '', 1, '', '', 3600, 3600),
         runs_watch(ARRAY['run-1'::bytea], 'other')"""
