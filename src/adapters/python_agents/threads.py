@@ -14,7 +14,7 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
-from .errors import UserCodeExited
+from .errors import UserCodeExited, own_frames
 
 logger = logging.getLogger(__name__)
 
@@ -320,7 +320,7 @@ class AgentThread:
             if not future.set_running_or_notify_cancel():
                 return
             try:
-                future.set_result(context.run(function))
+                future.set_result(context.run(self._halted, function))
             except Exception as error:
                 future.set_exception(error)
             except BaseException as error:  # It would end the thread here, and the program there.
@@ -331,6 +331,13 @@ class AgentThread:
         self._jobs.append(job)
         self._loop.call_soon_threadsafe(self._loop.stop)
         return await asyncio.wrap_future(future)
+
+    def _halted(self, function: Callable[[], T]) -> T:
+        try:
+            return function()
+        finally:
+            if self._loop.is_closed():  # The function took it for its own.
+                self._loop = asyncio.new_event_loop()
 
     async def close(self) -> None:
         """End the loop and the thread. A thread that does not end is left to the process."""
@@ -344,13 +351,22 @@ class AgentThread:
         try:
             while not self._closing:
                 asyncio.set_event_loop(self._loop)  # `asyncio.run` sets another one, then none.
-                self._loop.run_forever()
+                self._run()
                 while self._jobs and not self._closing:
                     self._jobs.popleft()()
         finally:
             _cancel_all(self._loop)
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             self._loop.close()
+
+    def _run(self) -> None:
+        """Run the loop until it is stopped, or something ends it that would end the program."""
+        try:
+            self._loop.run_forever()
+        except BaseException as error:  # Of a task or callback of the agent; others need the loop.
+            message = "the code of an agent raised %s outside of its run; its loop goes on"
+            shown = own_frames(error)
+            logger.error(message, type(error).__name__, exc_info=shown)  # noqa: TRY400
 
 
 def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:

@@ -30,7 +30,8 @@ _SUBMIT = f"""
 
 
 class _Caller:
-    """Of `enqueue`. It has let go of everything itself when it does not wait for the answer."""
+    """The caller of `enqueue`. `on_release` is None once it has stopped waiting: it has released
+    what it held by then."""
 
     __slots__ = ("on_release",)
 

@@ -217,5 +217,11 @@ class Bells:
 
     def _heard(self, notify: Notify) -> None:
         handler = self._handlers.get(notify.channel.removeprefix(self._prefix))
-        if handler is not None:
+        if handler is None:
+            return
+        try:
             handler(notify.payload)
+        except Exception:
+            # The outermost handler of a notification, which another version may have sent.
+            extra = {"channel": notify.channel}
+            logger.exception("a notification could not be handled", extra=extra)
