@@ -63,13 +63,13 @@ class Flusher:
     async def leave_to_end(self, run: HeldRun) -> None:
         """Return once no events of a closing Run are on their way: what is new is stored with its
         last event."""
-        if run.dirty:
+        if self._dirty.get(run.run_id) is run:
             run.dirty = False
             del self._dirty[run.run_id]
             if not self._dirty and self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
-        while run.flushing and self._task is not None:
+        while run.flushing and self._task is not None and not self._task.done():
             await asyncio.wait((self._task,))
 
     async def kept(self, run: HeldRun, last: int) -> None:
