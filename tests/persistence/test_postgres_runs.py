@@ -358,7 +358,7 @@ async def test_a_bell_that_is_lost_is_made_up_for(postgres_url: str) -> None:
     ):
         claim = await one.claimed(run())
         following = asyncio.create_task(all_of(other.events.follow("run-1")))
-        one.events.bells.ring = lambda channel, payload="": None  # type: ignore[method-assign]
+        one.events.bells.ring = lambda *_, **__: None  # type: ignore[method-assign]
         await one.events.append(claim, [Started(0, 0), TextDelta("a")])
         await one.queue.finish(claim, END)
 
@@ -498,7 +498,7 @@ async def test_an_abort_whose_bell_is_lost_comes_with_the_renewal(postgres_url: 
     clock = HandClock()
     async with node(postgres_url, "a", steady=clock) as one, node(postgres_url, "b") as other:
         claim = await one.claimed(run())
-        other.events.bells.ring = lambda channel, payload="": None  # type: ignore[method-assign]
+        other.events.bells.ring = lambda *_, **__: None  # type: ignore[method-assign]
         await other.queue.abort("run-1", "Stop it.")
         await other.queue.inject("run-1", text_message(Role.USER, "a"))
         assert one.hands.aborted == []

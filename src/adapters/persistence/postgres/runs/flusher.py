@@ -63,13 +63,13 @@ class Flusher:
     async def leave_to_end(self, run: HeldRun) -> None:
         """Return once no events of a closing Run are on their way: what is new is stored with its
         last event."""
-        if run.dirty:
+        if self._dirty.get(run.run_id) is run:
             run.dirty = False
             del self._dirty[run.run_id]
             if not self._dirty and self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
-        while run.flushing and self._task is not None:
+        while run.flushing and self._task is not None and not self._task.done():
             await asyncio.wait((self._task,))
 
     async def kept(self, run: HeldRun, last: int) -> None:
@@ -206,9 +206,12 @@ class Flusher:
 
 def ring_events(bells: Bells, run: HeldRun, batch: EventBatch, body: bytes, *, final: bool) -> None:
     """The events are stored. Those that are not very long are in the bell."""
+    channel = session_channel(run.channel)
+    if bells.is_alone() and not bells.hears(channel):
+        return
     head = f"{run.number} {batch.first} {batch.last} {final:d} "
     payload = head
     if len(body) <= _MOST_BODY:
         with suppress(UnicodeDecodeError):
             payload += body.decode()
-    bells.ring(session_channel(run.channel), payload)
+    bells.ring(channel, payload)
