@@ -32,6 +32,9 @@ from .workers import Hands
 
 NEVER = 3_600.0
 OPTIONS = ("fsync=off", "autovacuum=off", "wal_writer_delay=10s")
+_LONG_AGO = """
+    CREATE OR REPLACE FUNCTION server_started() RETURNS double precision LANGUAGE sql STABLE
+        AS 'SELECT 0::double precision'"""
 _FUNCTIONS = re.compile(r"\b(run_(?:accept|append|finish)|append_turn|load_session|pg_notify)\(")
 _WATCH = """
     SELECT node_heartbeat('other', '', 'all', '', '', 1, '', '', 3600, 3600),
@@ -196,7 +199,9 @@ async def test_an_end_that_a_crash_of_the_server_loses_is_stored_again(
     async with process(slow_cluster.url, "b", again) as b:
         (row,) = await b.database.rows("SELECT state, last_seq FROM runs WHERE id = 'lost'")
         assert row == ("held", 0)
-        await b.take_over()
+        await b.database.execute(_LONG_AGO)
+        await b.database.execute("UPDATE runs SET lease_until = 0")
+        await b.queue.look()
         kept = await b.told("lost")
 
         turns = await b.database.rows("SELECT count(*) FROM turns WHERE run_id = 'lost'")
