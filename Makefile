@@ -60,9 +60,10 @@ coverage: .venv/.dev ## Run the tests of `make test` with coverage by branch, of
 	@$(say) 'Tests (pytest in $(JOBS) processes under coverage)' && $(BIN)/coverage erase && $(COVERED) $(TESTS) $(ARGS)
 	@$(report)
 
-test-all: checks ## Run `make test` and the tests marked e2e (whole programs) and slow (floods, many kills).
+test-all: checks $(STATE)/frameworks/.done ## Run `make test` and the tests marked e2e (whole programs) and slow (floods, many kills).
 	@$(say) 'Tests, e2e too (pytest in $(JOBS) processes under coverage)' && $(BIN)/coverage erase && $(COVERED) $(TESTS) -m 'not slow' --hypothesis-profile=thorough $(ARGS)
 	@$(say) 'Slow tests, one at a time' && $(COVERED) pytest -ra -m slow
+	@$(say) 'Agents of LangGraph' && $(STATE)/frameworks/bin/pytest -ra -m 'not slow' -k langgraph tests/python_agents
 	@$(report)
 
 checks: .venv/.dev
@@ -104,7 +105,7 @@ $(STATE)/clients/.done: .venv/.dev scripts/client_programs
 test-clients: $(STATE)/clients/.done ## Test clients of others and schemathesis, which it installs (needs a network).
 	@$(BIN)/pytest -ra -m e2e tests/clients $(ARGS)
 
-$(STATE)/frameworks/.done: requirements/frameworks.txt scripts/framework_environment
+$(STATE)/frameworks/.done: pyproject.toml requirements/frameworks.txt requirements/strands.txt scripts/framework_environment
 	@scripts/framework_environment
 
 test-frameworks: $(STATE)/frameworks/.done ## Test Python agents of all frameworks, which it installs (needs a network).

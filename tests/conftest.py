@@ -136,6 +136,7 @@ def pytest_collection() -> Generator[None, object, object]:
     try:
         return (yield)
     finally:
+        gc.set_threshold(20_000, 50, 100)  # As in a Gateway; each test ends with a collection.
         gc.enable()
 
 

@@ -161,6 +161,8 @@ class PythonTarget:
     """The framework keeps the history of the Session, which the target gets no messages of."""
     memory_bytes: int | None = None
     """The most memory of the process, with `Isolation.PROCESS`; None: no limit."""
+    python: str = ""
+    """The interpreter of the process, with `Isolation.PROCESS`; empty: that of the Gateway."""
 
 
 @dataclass(frozen=True, slots=True)

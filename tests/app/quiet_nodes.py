@@ -31,7 +31,7 @@ class Deaf:
     node_id = "deaf"
     shared = True
 
-    def publish(self, topic: str, payload: str = "") -> None:
+    def publish(self, topic: str, payload: str = "", *, is_urgent: bool = True) -> None:
         pass
 
     def subscribe(self, topic: str, listener: OnMessage) -> Callable[[], None]:

@@ -195,35 +195,41 @@ def overlaps(lines: Sequence[Line]) -> Iterator[str]:
     """Runs that were at work while another attempt, or another run of the same session, was at work
     in a process that was alive.
 
-    A process that was paused may write a token before it sees that its time is over.
+    A process that was paused goes on where it stood, and may take one step before it sees that its
+    time is over: the begin of a run that it had claimed, with its first token; a token; or the end.
     """
     working: dict[str, set[tuple[str, int]]] = defaultdict(set)
     stopped: set[int] = set()
-    late: Counter[tuple[str, int]] = Counter()
-    """Tokens of those that were paused, behind the begin of another one in their session."""
-    replaced: set[tuple[str, int]] = set()
+    resumed: set[int] = set()
+    begun: dict[str, set[int]] = defaultdict(set)
+    late: dict[tuple[str, int], int] = {}
+    """Steps of attempts that were paused, behind the begin of another one."""
     for line in lines:
         if line.kind in ("killed", "paused"):
             stopped.add(line.pid)
         elif line.kind == "resumed":
             stopped.discard(line.pid)
+            resumed.add(line.pid)
         else:
             own, others = (line.run, line.pid), working[line.session]
             if line.kind == "begin":
-                replaced |= {one for one in others if one[1] in stopped}
+                replaced = {one for one in others if one[1] in stopped}
+                late |= dict.fromkeys(replaced, 0)
                 others -= replaced
+                if line.pid in resumed and begun[line.run] - {line.pid} - stopped:
+                    late[own] = 0  # Another process, which is alive, has begun it meanwhile.
+                    continue
                 if others:
                     yield f"{line.session}: {line.run} begins in {line.pid} beside {others}"
                 others.add(own)
-            elif line.kind == "token":
-                late[own] += own in replaced
-            else:
+                begun[line.run].add(line.pid)
+            elif own in late:
+                late[own] += line.kind in ("token", "end")
+            elif line.kind != "token":
                 others.discard(own)
-                if line.kind == "end" and own in replaced:
-                    yield f"{line.session}: {line.run} was ended in {line.pid}, which was paused"
-    for (run_id, pid), tokens in late.items():
-        if tokens > MOST_LATE:
-            yield f"{run_id} wrote {tokens} tokens in {pid} after it was taken over"
+    for (run_id, pid), steps in late.items():
+        if steps > MOST_LATE:
+            yield f"{run_id} took {steps} steps in {pid} after it was taken over"
 
 
 def at_work(lines: Sequence[Line], pid: int) -> int:

@@ -39,7 +39,7 @@ async def test_a_worker_that_was_paused_writes_nothing_any_more(tmp_path: Path) 
     seed = secrets.randbelow(1_000_000)
     chance = random.Random(seed)  # noqa: S311 - it decides whom to pause
     roles = {"a": "gateway", "b": "gateway", "w1": "worker", "w2": "worker"}
-    async with machines(tmp_path, roles, node={"leaseSeconds": 2}) as started:
+    async with machines(tmp_path, roles, node={"leaseSeconds": 3}) as started:
         chaos = Chaos(started, chance, sessions=8, turns=3, pause=0.1)
         wrong = await chaos.pause_workers(PAUSES)
         print(f"seed {seed}: {chaos.summary}; {len(wrong)} violations")

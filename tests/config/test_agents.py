@@ -476,3 +476,18 @@ def test_a_limit_of_a_prompt_is_at_least_one_character(place: Place, key: str) -
     issue = place.issue(f"{{ agents: {{ defaults: {{ {key}: 0 }} }} }}")
 
     assert issue.path == f"agents.defaults.{key}"
+
+
+def test_an_interpreter_of_a_python_agent_starts_at_the_file_and_needs_a_process(
+    place: Place,
+) -> None:
+    runner = 'use: "python", target: "a:b", python: "./.venv/bin/python"'
+    text = "{ agents: { list: [{ id: 'x', runner: { %s } }] } }"
+
+    python = agent(place.load(text % f'{runner}, isolation: "process"'), "x").python
+    issue = place.issue(text % runner)
+
+    assert python is not None
+    assert python.python == str(place.file.parent / ".venv/bin/python")
+    assert issue.path == "agents.list.0.runner.python"
+    assert 'needs `isolation: "process"`' in issue.message

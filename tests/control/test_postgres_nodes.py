@@ -496,3 +496,21 @@ async def test_a_client_of_one_agent_gets_nothing_more_of_a_session_that_another
 
             await app.call("agents.list")
             assert not app.events
+
+
+@NODES
+async def test_messages_of_clients_of_two_nodes_to_one_session_are_answered_in_their_order(
+    emptied_postgres: str, tmp_path: Path, provider: FakeProvider, roles: tuple[str, ...]
+) -> None:
+    gate = asyncio.Event()
+    provider.will(answer("one", ".", gate=gate), answer("two"))
+    async with two(tmp_path, emptied_postgres, provider, roles) as nodes:
+        await send(nodes.first, "K")
+        await nodes.first.event("chat", state="delta")
+        await send(nodes.second, "L")
+        gate.set()
+        for peer in (nodes.first, nodes.second):
+            for run, text in (("K", "one."), ("L", "two")):
+                final = (await peer.event("chat", state="final"))["payload"]
+                assert final["runId"] == run
+                assert final["message"]["content"][0]["text"] == text

@@ -36,7 +36,7 @@ NAMED: dict[str, frozenset[type]] = {
 }
 NO_RUN_EVENTS = {
     "opensoul.domain.execution.executor": "what runners yield",
-    "opensoul.adapters.python_agents.frameworks.langgraph_stream._text_of": "what it has made itself",
+    "opensoul.adapters.python_agents.frameworks.langgraph_stream._text_of": "its own events",
     "opensoul.adapters.python_agents.frameworks.openai_agents._events": "the same",
     "opensoul.adapters.python_agents.portions": "what agents yield",
     "opensoul.adapters.persistence.postgres.runs.endings": "what ends an attempt",

@@ -26,7 +26,7 @@ class FakeBus:
     listeners: dict[str, OnMessage] = field(default_factory=dict)
     gaps: list[Callable[[], None]] = field(default_factory=list)
 
-    def publish(self, topic: str, payload: str = "") -> None:
+    def publish(self, topic: str, payload: str = "", *, is_urgent: bool = True) -> None:
         self.published.append((topic, payload))
 
     def subscribe(self, topic: str, listener: OnMessage) -> Callable[[], None]:

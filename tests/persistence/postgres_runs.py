@@ -65,7 +65,7 @@ async def node(
     **options: Any,
 ) -> AsyncIterator[Node]:
     """`look_every`: by default only bells say what is new. `patience`: as in Database."""
-    database = few_connections(url, patience)
+    database = few_connections(url, patience, steady)
     events = PostgresRunEvents(
         database,
         clock=clock,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -17,8 +18,11 @@ def postgres_store(url: str, clock: Clock | None = None) -> PostgresStore:
     return PostgresStore(few_connections(url), clock=clock)
 
 
-def few_connections(url: str, patience: float = 5.0) -> Database:
-    return Database(url, connections=(1, 4), patience=patience, behind_pooler=bool(server_of(url)))
+def few_connections(url: str, patience: float = 5.0, steady: Clock = time.monotonic) -> Database:
+    behind_pooler = bool(server_of(url))
+    return Database(
+        url, connections=(1, 4), patience=patience, behind_pooler=behind_pooler, steady=steady
+    )
 
 
 @asynccontextmanager

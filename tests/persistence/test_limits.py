@@ -49,6 +49,19 @@ async def nodes(
         yield made[0], made[1] if "two" in request.param else made[0]
 
 
+async def test_a_node_that_had_no_requests_for_long_learns_of_a_lockout(
+    nodes: tuple[Limits, Limits], clock: HandClock
+) -> None:
+    one, two = nodes
+    await two.check(GUESSER)
+    for number in range(4):
+        await guess(one, number)
+    clock.now += 120
+    with pytest.raises(LockedOut) as refused:
+        await two.check(GUESSER)
+    assert refused.value.retry_after == pytest.approx(180)
+
+
 async def guess(limits: Limits, number: int, address: str = GUESSER) -> bool:
     return await limits.failed(address, SETTINGS, [b"guess %d" % number])
 

@@ -24,7 +24,7 @@ from opensoul.adapters.persistence.postgres import (
 from opensoul.domain.errors import StoreFailed
 
 from .pooler import pooled
-from .postgres_server import DIRECT, private_cluster, server_programs
+from .postgres_server import DIRECT, new_schema, private_cluster, server_programs
 
 pytestmark = DIRECT
 
@@ -228,3 +228,42 @@ async def old_server(version: str) -> AsyncIterator[str]:
 
 def message(kind: bytes, body: bytes) -> bytes:
     return kind + struct.pack("!I", len(body) + 4) + body
+
+
+async def test_a_table_of_another_program_with_the_same_name_is_named(postgres_url: str) -> None:
+    async with await psycopg.AsyncConnection.connect(postgres_url, autocommit=True) as connection:
+        await connection.execute("CREATE TABLE schema_migrations (version text)")
+    message = await refusal(postgres_url)
+    assert "schema_migrations that is not OpenSoul's" in message
+    assert "CREATE SCHEMA" in message
+
+
+async def test_a_schema_is_not_shared_with_a_gateway_further_back_in_the_search_path(
+    postgres_server: str,
+) -> None:
+    """Such as a second Gateway for tests, with `test,public`."""
+    with new_schema(postgres_server) as url, new_schema(postgres_server) as other:
+        first, second = (
+            str(conninfo_to_dict(one)["options"]).split("=")[1] for one in (url, other)
+        )
+        await migrate_database(url)
+        both = make_conninfo(postgres_server, options=f"-c search_path={second},{first}")
+        message = await refusal(both)
+        assert f"are in the schema {first}" in message
+        assert "Set search_path" in message
+        await migrate_database(other)
+        assert await migrate_database(both) == []
+
+
+async def test_a_table_of_another_program_further_back_in_the_search_path_does_not_matter(
+    postgres_server: str,
+) -> None:
+    with new_schema(postgres_server) as url, new_schema(postgres_server) as other:
+        first, second = (
+            str(conninfo_to_dict(one)["options"]).split("=")[1] for one in (url, other)
+        )
+        async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+            await connection.execute("CREATE TABLE schema_migrations (version text)")
+        both = make_conninfo(postgres_server, options=f"-c search_path={second},{first}")
+        assert await migrate_database(both)
+        assert (await database_status(both)).pending == ()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
+from psycopg import OperationalError
 
+from opensoul.adapters.persistence.postgres.availability import Availability
 from opensoul.domain.errors import LeaseLost, StoreFailed
 from opensoul.domain.models.calls import TextDelta
 from opensoul.domain.runs.events import Started
+from opensoul.domain.sessions.keys import SessionKey
 from tests.fakes.domain import run
 
 from .postgres_runs import LEASE, node
@@ -73,3 +77,49 @@ async def test_a_run_that_is_overdue_when_the_database_is_back_is_renewed_first(
         assert list(await one.queue.renew("a", [claim])) == []
         await one.queue.finish(claim, END)
         assert one.hands.taken == [("run-1", 1)]
+
+
+async def test_nothing_is_taken_over_in_the_first_lease_after_an_outage(cluster: Cluster) -> None:
+    """A server that was not restarted, or replaced by its replica, is older than a lease."""
+    steady = HandClock(0.0)
+    async with (
+        node(cluster.url, "a", steady=steady, patience=0.1) as one,
+        node(cluster.url, "b", steady=steady, patience=0.1) as idle,
+        node(cluster.url, "c", works=False) as gateway,
+    ):
+        claim = await one.claimed(run())
+        cluster.stop()
+        for at in (one, idle):
+            with pytest.raises(StoreFailed):
+                await at.database.rows("SELECT 1")
+        steady.now = LEASE + 1
+        cluster.start()
+        await idle.database.execute(_LONG_AGO)
+        await idle.database.execute("UPDATE runs SET lease_until = 0")
+        await idle.queue.look()
+        assert idle.hands.claims == []
+        assert list(await one.queue.renew("a", [claim])) == []
+        await gateway.queue.enqueue(run("run-2", session_key=SessionKey("main", "other")))
+        async with asyncio.timeout(20):
+            while not idle.hands.taken:
+                await idle.queue.look()
+        assert idle.hands.taken == [("run-2", 1)]
+        await idle.queue.finish(idle.hands.claims[0], END)
+
+        await one.database.execute("UPDATE runs SET lease_until = 0")
+        steady.now += LEASE + 1
+        await idle.queue.look()
+        assert ("run-1", 2) in idle.hands.taken
+
+
+def test_a_connection_that_is_replaced_at_once_is_no_outage() -> None:
+    steady = HandClock(0.0)
+    availability = Availability(steady)
+    for seconds, outage in ((0.1, False), (10.0, True)):
+        assert availability.failed(OperationalError("broken"), steady.now)
+        assert availability.outage_within(60)
+        steady.now += seconds
+        availability.succeeded()
+        assert availability.outage_within(60) is outage
+    steady.now += 61
+    assert not availability.outage_within(60)

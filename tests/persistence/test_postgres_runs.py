@@ -9,6 +9,8 @@ from contextlib import AsyncExitStack
 
 import pytest
 
+from opensoul.adapters.persistence.postgres.columns import data
+from opensoul.adapters.persistence.postgres.runs.bells import channel_of, session_channel
 from opensoul.adapters.persistence.postgres.sessions import PostgresStore
 from opensoul.domain.chat_commands import ChatCommand, CommandName
 from opensoul.domain.errors import LeaseLost, RunAborted, SessionBusy, StoreFailed
@@ -356,7 +358,7 @@ async def test_a_bell_that_is_lost_is_made_up_for(postgres_url: str) -> None:
     ):
         claim = await one.claimed(run())
         following = asyncio.create_task(all_of(other.events.follow("run-1")))
-        one.events.bells.ring = lambda channel, payload="": None  # type: ignore[method-assign]
+        one.events.bells.ring = lambda *_, **__: None  # type: ignore[method-assign]
         await one.events.append(claim, [Started(0, 0), TextDelta("a")])
         await one.queue.finish(claim, END)
 
@@ -398,6 +400,25 @@ async def test_followers_go_on_when_their_connection_for_bells_breaks(postgres_u
 
         async with asyncio.timeout(20):
             assert (await waiting).last == 2
+
+
+async def test_followers_go_on_after_a_notification_that_cannot_be_read(
+    postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A later version may send others."""
+    async with node(postgres_url, "a") as one, node(postgres_url, "b") as other:
+        claim = await one.claimed(run())
+        events = other.events.follow("run-1")
+        await one.events.append(claim, [Started(0, 0)])
+        assert (await anext(events)).last == 1
+        waiting = asyncio.ensure_future(anext(events))
+        channel = session_channel(channel_of(data(str(run().session_key))))
+        one.events.bells.ring(channel, "another form")
+        await one.events.append(claim, [TextDelta("a")])
+
+        async with asyncio.timeout(20):
+            assert (await waiting).last == 2
+    assert "a notification could not be handled" in caplog.text
 
 
 async def test_a_follower_stays_when_another_process_takes_the_run_over(postgres_url: str) -> None:
@@ -477,7 +498,7 @@ async def test_an_abort_whose_bell_is_lost_comes_with_the_renewal(postgres_url: 
     clock = HandClock()
     async with node(postgres_url, "a", steady=clock) as one, node(postgres_url, "b") as other:
         claim = await one.claimed(run())
-        other.events.bells.ring = lambda channel, payload="": None  # type: ignore[method-assign]
+        other.events.bells.ring = lambda *_, **__: None  # type: ignore[method-assign]
         await other.queue.abort("run-1", "Stop it.")
         await other.queue.inject("run-1", text_message(Role.USER, "a"))
         assert one.hands.aborted == []

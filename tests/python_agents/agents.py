@@ -14,6 +14,7 @@ from importlib.util import find_spec
 import pytest
 
 from tests.fakes.behaviours import fail
+from tests.test_architecture import ROOT
 
 NOTE = """
     import json
@@ -218,6 +219,45 @@ _QUICK = ("pydantic-ai", "openai-agents")
 """`make test` tests these."""
 
 
+STRANDS = (
+    NOTE
+    + """
+    from strands import Agent, ToolContext, tool
+    from strands.models.openai import OpenAIModel
+
+    @tool(context=True)
+    def weather(city: str, tool_context: ToolContext) -> str:
+        "The weather in a city."
+        note("weather")
+        return f"sun in {city} for {tool_context.invocation_state['opensoul'].agent_id}"
+
+    @tool(context=True)
+    def pay(euros: int, tool_context: ToolContext) -> str:
+        "Pay."
+        if not tool_context.interrupt("pay", reason="May I?"):
+            return "denied"
+        note("pay")
+        return f"paid {euros}"
+
+    @tool
+    def fail() -> str:
+        "Fail."
+        raise ValueError("sk-secret")
+
+    def agent(run):
+        carried = {"temperature", "stop", "max_tokens"} & run.params.keys()
+        params = {name: run.params[name] for name in carried}
+        arguments = {"base_url": "URL", "api_key": "k", "max_retries": 0}
+        return Agent(
+            model=OpenAIModel(client_args=arguments, model_id="m", params=params),
+            tools=[weather, pay, fail],
+            system_prompt="Be brief.",
+            retry_strategy=None,
+        )
+"""
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """An agent of a framework, and what the framework does otherwise than the others."""
@@ -228,6 +268,8 @@ class Kind:
     what: str
     """A part of its description."""
     isolation: str = "thread"
+    python: str = ""
+    """The interpreter of an environment of its own."""
     reasoning: bool = True
     """The client of its model passes on reasoning."""
     params: tuple[str, ...] = ("temperature", "stop", "seed")
@@ -241,11 +283,18 @@ class Kind:
     faults: Mapping[str, tuple[int, str]] = field(default_factory=dict)
     """The answers to failures of the model that are not those of `FAULTS`."""
 
+    @property
+    def runner(self) -> dict[str, str]:
+        """Its settings."""
+        python = {"python": self.python} if self.python else {}
+        return {"isolation": self.isolation, **python}
+
     def result(self, text: str) -> str:
         """What the model gets of a result."""
         return json.dumps({"result": text}) if self.wraps else text
 
 
+_STRANDS_PYTHON = ROOT / ".opensoul/strands/bin/python"
 FAULTS = {
     "the rate limit of the model": (fail(429), (429, "rate_limit_exceeded")),
     "the key of the model": (fail(401), (502, "provider_auth")),
@@ -282,6 +331,18 @@ KINDS = {
 }
 
 
+KINDS["strands"] = Kind(
+    STRANDS,
+    "",
+    "a function",
+    isolation="process",
+    python=str(_STRANDS_PYTHON),
+    params=("temperature", "stop"),
+    client_tools=False,
+    raises=False,
+)
+
+
 def every_framework(*without: str) -> pytest.MarkDecorator:
     """Parametrizes a test with the names of the frameworks."""
     return pytest.mark.parametrize(
@@ -296,7 +357,8 @@ def every_framework(*without: str) -> pytest.MarkDecorator:
 
 def _marks(name: str, package: str) -> list[pytest.MarkDecorator]:
     why = f"{package} is not installed; `make test-frameworks` installs it"
-    marks = [pytest.mark.skipif(not is_installed(package), reason=why)]
+    installed = is_installed(package) if package else _STRANDS_PYTHON.exists()
+    marks = [pytest.mark.skipif(not installed, reason=why)]
     return [*marks, *([] if name in _QUICK else [pytest.mark.e2e])]
 
 

@@ -68,7 +68,7 @@ def module(kind: Kind, write: Write, tmp_path: Path, provider: FakeProvider) -> 
 async def agent(
     kind: Kind, module: str, tmp_path: Path, provider: FakeProvider
 ) -> AsyncIterator[Bench]:
-    async with bench(tmp_path, module, provider, isolation=kind.isolation) as served:
+    async with bench(tmp_path, module, provider, **kind.runner) as served:
         yield served
 
 
@@ -211,7 +211,7 @@ async def test_runs_cross_over_to_where_the_code_of_the_agent_is(
     if kind.isolation == "process" != isolation:
         pytest.skip("the framework needs a process of its own")
     provider.will(hang_after("begun"))
-    async with bench(tmp_path, module, provider, isolation=isolation) as agent:
+    async with bench(tmp_path, module, provider, **kind.runner | {"isolation": isolation}) as agent:
         async with agent.served.ask(stream=True) as response:
             await response.content.readuntil(b"begun")
         request = await provider.arrival()
@@ -288,7 +288,7 @@ async def test_what_a_tool_raises_is_no_secret_of_the_clients(agent: Bench, kind
     assert (await agent.whole())["choices"][0]["message"]["content"]
 
 
-@every_framework("langgraph", "google-adk", "agno", "agent-framework")
+@every_framework("langgraph", "google-adk", "agno", "agent-framework", "strands")
 async def test_a_call_of_no_tool_is_a_bad_answer_of_the_model(agent: Bench) -> None:
     agent.provider.default = calling(call("nothing", "{}"))
 
@@ -297,7 +297,7 @@ async def test_a_call_of_no_tool_is_a_bad_answer_of_the_model(agent: Bench) -> N
     assert error["code"] == "provider_bad_response"
 
 
-@every_framework("langgraph")
+@every_framework("langgraph", "strands")
 async def test_the_client_runs_its_own_tools(agent: Bench, kind: Kind) -> None:
     both = [call("look", "{}", "c0", 0), call("weather", '{"city":"Rome"}', "c1", 1)]
     agent.provider.will(calling(*both))
@@ -329,7 +329,7 @@ async def test_the_client_runs_its_own_tools(agent: Bench, kind: Kind) -> None:
         assert free.get("tool_choice", "auto") == "auto"
 
 
-@every_framework("langgraph", "google-adk", "agno", "agent-framework")
+@every_framework("langgraph", "google-adk", "agno", "agent-framework", "strands")
 async def test_a_tool_of_the_client_with_the_name_of_one_of_the_agent_is_refused(
     agent: Bench,
 ) -> None:
@@ -345,10 +345,10 @@ async def test_an_approval_waits_through_a_restart(
     decision: str, kind: Kind, module: str, tmp_path: Path, provider: FakeProvider
 ) -> None:
     provider.will(calling(call("pay", '{"euros":5}', "c0"), text="I pay."), answer("Done."))
-    async with bench(tmp_path, module, provider, isolation=kind.isolation) as agent:
+    async with bench(tmp_path, module, provider, **kind.runner) as agent:
         code = code_in(await agent.whole(user="ada"))
         assert agent.ran == []
-    async with bench(tmp_path, module, provider, isolation=kind.isolation) as agent:
+    async with bench(tmp_path, module, provider, **kind.runner) as agent:
         whole = await agent.whole(user="ada", messages=says(f"{decision} {code}"))
         called, result = agent.sent()[-2:]
         await agent.whole(user="ada", messages=says("thanks"))
@@ -365,7 +365,7 @@ async def test_an_approval_waits_through_a_restart(
 
 
 @pytest.mark.parametrize("decision", ["approve", "deny"])
-@every_framework("google-adk", "agno", "agent-framework", "langgraph")
+@every_framework("google-adk", "agno", "agent-framework", "langgraph", "strands")
 async def test_a_call_that_needs_no_approval_does_not_wait_for_one_that_does(
     decision: str, module: str, tmp_path: Path, provider: FakeProvider
 ) -> None:
@@ -386,7 +386,7 @@ async def test_a_call_that_needs_no_approval_does_not_wait_for_one_that_does(
     assert by_call["c0"].startswith("paid 5" if decision == "approve" else "denied")
 
 
-@every_framework("langgraph")
+@every_framework("langgraph", "strands")
 async def test_the_format_of_the_request_reaches_the_model(agent: Bench, framework: str) -> None:
     schema = {"type": "object", "properties": {"sky": {"type": "string"}}, "required": ["sky"]}
     wanted = {"type": "json_schema", "json_schema": {"name": "sky", "schema": schema}}

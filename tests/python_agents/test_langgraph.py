@@ -15,12 +15,13 @@ from opensoul.adapters.python_agents import Status
 from tests.app.serving import serving
 from tests.fakes.behaviours import answer
 from tests.fakes.provider import FakeProvider
+from tests.python_agents.agents import is_installed
 from tests.python_agents.conftest import Write, configured
 from tests.python_agents.frameworks import calls, events_of, says, usage_of
 from tests.python_agents.test_functions import streamed, text_of
 
 pytestmark = [
-    pytest.mark.e2e,
+    pytest.mark.skipif(not is_installed("langgraph"), reason="`make test-frameworks` installs it"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     # LangChain's tools, of contexts that are no models of pydantic.
     pytest.mark.filterwarnings("ignore:Pydantic serializer warnings:UserWarning"),

@@ -7,6 +7,7 @@ import json
 import os
 import select
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -441,3 +442,40 @@ async def test_a_process_that_sends_more_than_it_is_asked_for_is_killed(
     await worker.ended.wait()
 
     assert worker.why == "it sent more than it was asked for"
+
+
+async def test_an_agent_may_have_an_interpreter_of_its_own(write: Write, tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nWHOSE="its own" exec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    shows = """
+        import os
+        def agent(run):
+            return os.environ.get("WHOSE", "the one of the Gateway")
+    """
+    target = f"{write(shows)}:agent"
+    content = configured(
+        {"target": target, "python": "./python", **PROCESS}, {"target": target, **PROCESS}
+    )
+
+    async with serving(tmp_path, content) as served:
+        texts = [await served.text(), await served.text(model="opensoul/a1")]
+
+    assert texts == ["its own", "the one of the Gateway"]
+
+
+@pytest.mark.parametrize(
+    ("python", "why"),
+    [("./nothing", "nothing cannot be started: No such file"), ("/bin/false", "exit status 1")],
+)
+async def test_an_interpreter_that_cannot_serve_is_named(
+    python: str, why: str, write: Write, tmp_path: Path
+) -> None:
+    runner = {"target": f"{write(FUNCTION)}:agent", "python": python, **PROCESS}
+
+    async with serving(tmp_path, configured(runner)) as served:
+        state = await served.container.python_agents().loaded("main")
+
+    assert state.status is Status.FAILED
+    assert why in state.what
+    assert python.strip(".") in state.what

@@ -47,6 +47,13 @@ LIMITED = """
     def more() -> str:
         raise UsageLimitExceeded("too many tokens")
 """
+CALLS_ANOTHER = """
+    from pydantic_ai.messages import ToolCallPart
+    @agent.tool
+    async def forecast(ctx: RunContext[AgentRun]) -> str:
+        inner = ToolCallPart("weather", {"city": "Rome"}, "inner")
+        return str(await ctx.tool_manager.handle_call(inner))
+"""
 ASKS_ITSELF = """
     from pydantic_ai import ApprovalRequired
     @agent.tool
@@ -145,6 +152,19 @@ async def test_limits_and_calls_that_nobody_answers_are_named(
         error = (await agent.whole(502))["error"]
 
     assert why in error["message"]
+
+
+async def test_a_tool_may_call_another_one(
+    write: Write, tmp_path: Path, provider: FakeProvider
+) -> None:
+    module = written(write, tmp_path, PYDANTIC_AI + CALLS_ANOTHER, provider)
+    provider.will(calling(call("forecast", "{}")), answer("Sunny."))
+
+    async with bench(tmp_path, module, provider) as agent:
+        await agent.whole()
+        result = agent.sent()[-1]
+
+    assert "sun in Rome for main" in result["content"]
 
 
 async def test_a_tool_may_ask_for_an_approval_when_it_runs(

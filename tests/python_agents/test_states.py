@@ -295,3 +295,23 @@ async def test_a_run_of_an_agent_that_is_gone_does_not_bring_it_back(
 
     assert events
     assert states == ()
+
+
+async def test_parts_of_a_namespace_can_be_imported_at_the_same_time(tmp_path: Path) -> None:
+    agents = PythonAgents(lambda group: [])
+    statuses = []
+    for number in range(20):
+        name = f"parts_{uuid.uuid4().hex[:8]}"
+        pair = []
+        for part in ("one", "two"):
+            path = tmp_path / f"{part}_{number}"
+            (path / name).mkdir(parents=True)
+            (path / name / f"{part}.py").write_text(AGENT)
+            # Each of the two is imported in a thread of its own.
+            target = PythonTarget(f"{name}.{part}:agent", str(path), Isolation.INLINE)
+            pair.append(Agent(part, "", python=target))
+        agents.configure(pair)
+        statuses += [(await agents.loaded(agent.id)).status for agent in pair]
+    await agents.close()
+
+    assert statuses == [Status.READY] * 40

@@ -52,7 +52,9 @@ def load(target: PythonTarget) -> object:
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     if target.path:
-        _make_importable(target.path)
+        # A package without `__init__.py` that is imported meanwhile would not see its part there.
+        with _turn(_PATIENCE):
+            _make_importable(target.path)
     _check_owner(module_name, target.path)
     try:
         module = _imported(module_name)

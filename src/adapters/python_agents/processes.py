@@ -67,12 +67,14 @@ class Worker:
         writer: asyncio.StreamWriter,
         lifeline: int,
         most_held: int,
+        hint: str,
     ) -> None:
         self._process = process
         self._writer = writer
         self._lifeline = lifeline
         """The end of a pipe, on whose other end something waits that kills the process."""
         self._most_held = most_held
+        self._hint = hint
         self._runs: dict[int, _Queue] = {}
         """By numbers: a run that goes on behind an approval is called again under the same id."""
         self._numbers = count(1)
@@ -100,7 +102,13 @@ class Worker:
         watched, lifeline = os.pipe()
         try:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", _WORKER, str(watched), str(theirs.fileno())),
+                *(
+                    target.python or sys.executable,
+                    "-m",
+                    _WORKER,
+                    str(watched),
+                    str(theirs.fileno()),
+                ),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=write,
                 stderr=asyncio.subprocess.STDOUT,
@@ -117,12 +125,15 @@ class Worker:
             theirs.close()
             os.close(write)
             os.close(watched)
+        hint = ""
+        if target.python:
+            hint = f" Is opensoul installed for {target.python}? The log has what it printed."
         reader, writer = await asyncio.open_connection(sock=ours)
         output = asyncio.StreamReader()
         pipe, _ = await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(output), printed
         )
-        worker = cls(process, writer, lifeline, most_held)
+        worker = cls(process, writer, lifeline, most_held, hint)
         worker._tasks = [
             asyncio.create_task(worker._read(reader)),
             asyncio.create_task(worker._log(output, target)),
@@ -238,7 +249,7 @@ class Worker:
         pipe.close()
         self.ended.set()
         if not self.loaded.done():
-            self.loaded.set_exception(TargetInvalid(f"Its process died: {self.why}."))
+            self.loaded.set_exception(TargetInvalid(f"Its process died: {self.why}.{self._hint}"))
         for queue in self._runs.values():
             queue.put_nowait(None)
         self._runs.clear()
@@ -373,8 +384,18 @@ class ProcessHost:
                 await worker.ended.wait()
                 self._count_death(worker)
                 await asyncio.sleep(max(0.0, self._not_before - time.monotonic()))
-            self._worker = await Worker.start(self._target, self._env)
+            self._worker = await self._started()
             return self._worker
+
+    async def _started(self) -> Worker:
+        python = self._target.python
+        try:
+            return await Worker.start(self._target, self._env)
+        except OSError as error:
+            if not python:
+                raise
+            message = f"The interpreter {python} cannot be started: {error.strerror}."
+            raise TargetInvalid(message) from None
 
     def _count_death(self, worker: Worker) -> None:
         now = time.monotonic()

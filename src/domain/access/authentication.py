@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..errors import Forbidden
-from ..immutable import immutable
 from ..scopes import ALL_SCOPES, Scope, covers
 from .addresses import ClientAddress
 
@@ -48,7 +47,7 @@ class Grant:
             object.__setattr__(self, "scopes", scopes)
 
 
-@immutable(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Principal:
     """The authenticated client of a request or connection. `method`: token, password, none,
     device-token or the name of an authenticator plugin."""
@@ -82,7 +81,7 @@ class DeviceCredential:
     suffices: bool = False
 
 
-@immutable(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Credential:
     """The credentials that a client sent."""
 

@@ -30,9 +30,11 @@ class NodeBus(Protocol):
         """Whether there can be other processes."""
         ...
 
-    def publish(self, topic: str, payload: str = "") -> None:
+    def publish(self, topic: str, payload: str = "", *, is_urgent: bool = True) -> None:
         """Send to the subscribers in the other processes, soon. `topic`: ASCII letters, digits and
-        `_`. Raises ValueError for a payload of more than MAX_PAYLOAD_BYTES in UTF-8."""
+        `_`. A message that is not urgent may wait a moment for others, and is not sent while no
+        other process is known of. Raises ValueError for a payload of more than MAX_PAYLOAD_BYTES in
+        UTF-8."""
         ...
 
     def subscribe(self, topic: str, listener: OnMessage) -> Callable[[], None]:

@@ -334,7 +334,7 @@ def _check_runner(building: Building, entry: AgentSettings, where: KeyPath) -> N
 def _python(building: Building, entry: AgentSettings, where: KeyPath) -> PythonTarget | None:
     runner = entry.runner
     if runner.use != PYTHON_RUNNER:
-        for key in ("target", "path", "memory_megabytes"):
+        for key in ("target", "path", "memory_megabytes", "python"):
             if getattr(runner, key) is not None:
                 building.note(f'{dotted((*where, key))} has an effect with `use: "python"` only.')
         return None
@@ -348,6 +348,8 @@ def _python(building: Building, entry: AgentSettings, where: KeyPath) -> PythonT
     if runner.memory_megabytes is not None and isolation is not Isolation.PROCESS:
         place = dotted((*where, "memoryMegabytes"))
         building.note(f'{place} has an effect with `isolation: "process"` only.')
+    if runner.python is not None and isolation is not Isolation.PROCESS:
+        building.report('needs `isolation: "process"`', *where, "python")
     megabytes = runner.memory_megabytes
     return PythonTarget(
         target=runner.target or "",
@@ -355,6 +357,7 @@ def _python(building: Building, entry: AgentSettings, where: KeyPath) -> PythonT
         isolation=isolation,
         framework_memory=runner.memory == "framework",
         memory_bytes=None if megabytes is None else megabytes * 1024 * 1024,
+        python="" if runner.python is None else building.path(runner.python),
     )
 
 

@@ -228,6 +228,9 @@ class RunnerSection(Section):
     """With `python`: who keeps the history of a session."""
     memory_megabytes: Count | None = setting(None, addition=True)
     """With `process`: the most memory of the process. Left out: no limit."""
+    python: PathText | None = setting(None, addition=True, machine="program")
+    """With `process`: the Python interpreter that runs the agent, as of an environment of its own
+    in which `opensoul` is installed too. Left out: that of the Gateway."""
 
 
 def _runner_spelled_out(value: Any) -> Any:

@@ -14,7 +14,7 @@ class SingleNode:
         self.node_id = node_id
         self.shared = False
 
-    def publish(self, topic: str, payload: str = "") -> None:
+    def publish(self, topic: str, payload: str = "", *, is_urgent: bool = True) -> None:
         """Nobody else is there."""
 
     def subscribe(self, topic: str, listener: OnMessage) -> Callable[[], None]:

@@ -7,10 +7,13 @@ import time
 from psycopg import Error, OperationalError
 
 from ....domain.errors import StoreFailed
+from ....domain.ports import Clock
 
 MOST_OUTAGE = 60.0
 """Seconds for which Runs go on while the database cannot be reached."""
 _RETRY_AFTER = 5.0
+_OUTAGE = 1.0
+"""Seconds after which a broken connection is an outage of the database."""
 _AWAY_STATES = ("08", "57P")
 """How the SQLSTATE codes of broken connections, and of servers that stop or start, begin."""
 
@@ -30,27 +33,35 @@ def _is_of_connection(error: Exception) -> bool:
 
 
 class Availability:
-    """Noted with each call."""
+    """Noted with each call. `steady` never jumps."""
 
-    def __init__(self) -> None:
+    def __init__(self, steady: Clock = time.monotonic) -> None:
+        self._steady = steady
         self._is_away = False
-        self._back_at = self._reached_at = float("-inf")
+        self._away_at = self._back_at = self._reached_at = self._outage_until = float("-inf")
 
     def failed(self, error: Exception, begun_at: float) -> bool:
         """A call has failed. Whether that means that the database cannot be reached: a connection
         that was to be had for others only does not."""
         if not _is_of_connection(error) or self._reached_at > begun_at:
             return False
-        self._is_away = True
+        if not self._is_away:
+            self._is_away, self._away_at = True, self._steady()
         return True
 
     def succeeded(self) -> None:
         """A call has reached the database."""
-        self._reached_at = time.monotonic()
+        self._reached_at = self._steady()
         if self._is_away:
             self._is_away = False
             self._back_at = self._reached_at
+            if self._back_at - self._away_at >= _OUTAGE:
+                self._outage_until = self._back_at
 
     def away_within(self, seconds: float) -> bool:
         """Whether it cannot be reached, or could not at some time in the last `seconds`."""
-        return self._is_away or time.monotonic() - self._back_at < seconds
+        return self._is_away or self._steady() - self._back_at < seconds
+
+    def outage_within(self, seconds: float) -> bool:
+        """The same, but for connections that broke and were replaced at once."""
+        return self._is_away or self._steady() - self._outage_until < seconds

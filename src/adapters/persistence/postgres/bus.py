@@ -22,11 +22,12 @@ class PostgresBus:
         self._bells = bells
         self._listeners: dict[str, list[OnMessage]] = {}
 
-    def publish(self, topic: str, payload: str = "") -> None:
+    def publish(self, topic: str, payload: str = "", *, is_urgent: bool = True) -> None:
         size = len(payload.encode("utf-8", "surrogatepass"))
         if size > MAX_PAYLOAD_BYTES:
             raise ValueError(f"a message of {size} bytes; the most is {MAX_PAYLOAD_BYTES}")
-        self._bells.ring(_channel(topic), f"{self.node_id} {payload}")
+        if is_urgent or not self._bells.is_alone():
+            self._bells.ring(_channel(topic), f"{self.node_id} {payload}", is_urgent=is_urgent)
 
     def subscribe(self, topic: str, listener: OnMessage) -> Callable[[], None]:
         listeners = self._listeners.setdefault(topic, [])

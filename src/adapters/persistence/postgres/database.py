@@ -11,6 +11,7 @@ from psycopg import AsyncConnection, Error, OperationalError
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from ....domain.errors import LeaseLost, StoreFailed
+from ....domain.ports import Clock
 from ..common import FailureLog, Undecodable
 from .availability import Availability, DatabaseAway
 from .fence import active_fence
@@ -48,6 +49,7 @@ class Database:
     included. `patience`: seconds that a call waits for a connection, or one second once the
     database cannot be reached. `behind_pooler`: the address
     is that of a pooler in transaction mode, such as PgBouncer, so statements are not prepared.
+    `steady`: the clock of outages, which never jumps.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Database:
         connections: tuple[int, int] = _CONNECTIONS,
         patience: float = 5.0,
         behind_pooler: bool = False,
+        steady: Clock = time.monotonic,
     ) -> None:
         self.url = connection_string(url)
         self._connections = connections
@@ -69,12 +72,17 @@ class Database:
         self._idle = asyncio.Event()
         self._idle.set()
         self._failures = FailureLog("the database cannot be used")
-        self._availability = Availability()
+        self._steady = steady
+        self._availability = Availability(steady)
 
     def away_within(self, seconds: float) -> bool:
         """Whether the database cannot be reached, or could not in the last `seconds`, as far as
         calls have shown."""
         return self._availability.away_within(seconds)
+
+    def outage_within(self, seconds: float) -> bool:
+        """The same, but for connections that broke and were replaced at once."""
+        return self._availability.outage_within(seconds)
 
     async def patiently(self, work: Callable[[], Awaitable[T]], seconds: float) -> T:
         """The result of `work`, which is tried again for so long while the database cannot be
@@ -192,9 +200,10 @@ class Database:
             raise StoreFailed("The database is not open.")
         self._in_use += 1
         self._idle.clear()
-        begun_at = time.monotonic()
+        begun_at = self._steady()
+        until = time.monotonic() + self._patience
         try:
-            return await self._attempt(self._pool, work, may_repeat, begun_at + self._patience)
+            return await self._attempt(self._pool, work, may_repeat, until)
         except (Error, OSError) as error:
             raise self._failed(error, begun_at) from error
         except Undecodable as error:
@@ -250,7 +259,7 @@ class Database:
                     result = await work(connection)
                 except OperationalError as error:
                     if connection.broken:
-                        self._availability.failed(error, time.monotonic())
+                        self._availability.failed(error, self._steady())
                     if not (connection.broken and may_repeat() and time.monotonic() < until):
                         raise
                 else:

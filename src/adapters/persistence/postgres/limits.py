@@ -66,6 +66,9 @@ class PostgresLimits:
         self._read_at = 0.0
         """When the copy was read, by the clock of the database; 0: it was never read."""
         self._renewed_at = 0.0
+        """The same by the steady clock."""
+        self._tried_at = 0.0
+        """When it was last to be read, by the steady clock."""
 
     async def check(self, address: str) -> None:
         await self._renew()
@@ -110,11 +113,10 @@ class PostgresLimits:
 
     async def _renew(self, *, force: bool = False) -> None:
         """Without the database the copy goes on to count: what is served needs it anyway."""
-        age = self._steady() - self._renewed_at
-        if self._read_at and age < self._renewal and not force:
+        started = self._steady()
+        if self._read_at and started - self._tried_at < self._renewal and not force:
             return
-        started = self._renewed_at = self._steady()
-        self._read_at += age if self._read_at else 0.0
+        self._tried_at = started
         values = {"now": self._time(), "since": self._read_at - _OVERLAP if self._read_at else 0.0}
         try:
             rows = await self._database.rows(_CHANGES, values)

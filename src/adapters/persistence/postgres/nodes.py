@@ -17,7 +17,9 @@ logger = logging.getLogger(__name__)
 
 KEEP_DEAD = 300.0
 """Seconds for which a process that died is listed."""
-_HEARTBEAT = "SELECT node_heartbeat(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+_HEARTBEAT = """
+    SELECT node_heartbeat(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s),
+        NOT EXISTS (SELECT FROM nodes WHERE id <> %s)"""
 _LEAVE = "DELETE FROM nodes WHERE id = %s"
 _LIST = """
     SELECT n.id, n.name, n.role, n.version, n.host, n.pid, n.address, n.configuration,
@@ -40,6 +42,10 @@ class PostgresNodes:
         self._describe: Callable[[], NodeInfo] | None = None
         self._heartbeats: asyncio.Task[None] | None = None
         self._leaving = asyncio.Event()
+        self.is_alone = False
+        """Whether no other process was in the table at the last heartbeat, and none has joined."""
+        self.on_join: list[Callable[[], None]] = []
+        """Called when this process is in the table."""
         self._shown_since: float | None = None
         self._shown_at = 0.0
         self.on_return: list[Callable[[], None]] = []
@@ -80,6 +86,8 @@ class PostgresNodes:
     async def join(self, describe: Callable[[], NodeInfo]) -> None:
         self._describe = describe
         await self._show(describe())
+        for joined in self.on_join:
+            joined()
         self._heartbeats = asyncio.create_task(self._go_on(), name="heartbeats")
 
     async def leave(self) -> None:
@@ -106,12 +114,13 @@ class PostgresNodes:
         asked_at = self._steady()
         values = (
             *(self.id, data(node.name), node.role, node.version, data(node.host), node.pid),
-            *(data(node.address), node.configuration, self._lease, KEEP_DEAD),
+            *(data(node.address), node.configuration, self._lease, KEEP_DEAD, self.id),
         )
         row = await self._database.row(_HEARTBEAT, values)
         if self._shown_since is None or asked_at - self._shown_at > self._lease:
             self._shown_since = asked_at
         self._shown_at = asked_at
+        self.is_alone = row is not None and row[1]
         return row is not None and bool(row[0])
 
     async def _go_on(self) -> None:

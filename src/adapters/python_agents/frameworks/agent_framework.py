@@ -63,7 +63,7 @@ class AgentFramework:
         async def storing(context: Any, call_next: Callable[[], Awaitable[None]]) -> None:
             # Calls that were approved are not in the stream, and those of models that report no
             # usage too late.
-            if started := reader.start(context.metadata["call_id"]):
+            if started := reader.start(context.metadata.get("call_id", "")):
                 await taken(*started)
             await call_next()
 

@@ -187,10 +187,19 @@ def _storing_class() -> Any:
         async def before_tool_execute(
             self, ctx: Any, *, call: Any, tool_def: Any, args: dict[str, Any]
         ) -> dict[str, Any]:
-            await self._begun.wait(call.tool_call_id)
+            # A call that a tool makes of another one is no event, and part of that tool's call.
+            if call.tool_call_id in _made(ctx.messages):
+                await self._begun.wait(call.tool_call_id)
             return args
 
     return Storing
+
+
+def _made(messages: Sequence[ModelMessage]) -> set[str]:
+    """The ids of the calls that the model has made last."""
+    last = next((one for one in reversed(messages) if one.kind == "response"), None)
+    parts = () if last is None else last.parts
+    return {part.tool_call_id for part in parts if part.part_kind == "tool-call"}
 
 
 def _deltas(kind: str, text: str | None, streams: bool) -> list[AgentEvent]:

@@ -34,7 +34,16 @@ from .resuming import (
     start_submitted_run,
     text_of,
 )
-from .runs import EVENT_STREAM, Answer, Feed, RunFrames, collect, start_run, streamed
+from .runs import (
+    EVENT_STREAM,
+    Answer,
+    Feed,
+    RunFrames,
+    collect,
+    sent_text_is_void,
+    start_run,
+    streamed,
+)
 
 __all__ = [
     "ANSWER_HEADERS",
@@ -67,6 +76,7 @@ __all__ = [
     "question_for",
     "read_fields",
     "run_request_of",
+    "sent_text_is_void",
     "session_key_in",
     "start_run",
     "start_submitted_run",

@@ -11,7 +11,7 @@ from quart import Response
 
 from ....domain.byte_budget import held_bytes
 from ....domain.concurrency import drop_tracebacks
-from ....domain.errors import GatewayError, InvalidRequest, RunFailed
+from ....domain.errors import GatewayError, InvalidRequest, RunFailed, RunInterrupted
 from ....domain.immutable import immutable
 from ....domain.messages import ToolCall
 from ....domain.models import ReasoningDelta, TextDelta
@@ -124,6 +124,15 @@ async def collect(
                 case Failed() | Aborted():
                     raise error_of(event)
     raise RunFailed("The events of the run ended before a terminal event.")
+
+
+def sent_text_is_void() -> RunInterrupted:
+    """The end of a stream that cannot take back what it has sent."""
+    return RunInterrupted(
+        "The run was interrupted after a part of its answer was sent, and begun again. For the"
+        " whole answer repeat the request with the same Idempotency-Key, or read the events of the"
+        " run."
+    )
 
 
 KEEPALIVE = b": keepalive\n\n"

@@ -32,7 +32,7 @@ from ....domain.runs import (
     Waiting,
     consumes,
 )
-from ..answering import Answer
+from ..answering import Answer, sent_text_is_void
 from ..http import Problem
 from ..http.json_text import dumps
 from ..openai.common import Extras
@@ -167,6 +167,8 @@ class Frames:
         """Content blocks that have begun."""
         self._open = ""
         """The type of the block that has not ended; empty: there is none."""
+        self._unstored = False
+        """The client has content of a step that is not stored."""
         self._delta = b""
         """How the events with deltas of that block begin."""
         self.ended = False
@@ -175,12 +177,15 @@ class Frames:
     @consumes(
         *DELTAS,
         *TOOL_EVENTS,
+        StepDone,
+        Resumed,
         Finished,
-        ignores=(Started, Waiting, Resumed, Failed, Aborted, *CONTEXT_EVENTS, StepDone),
+        ignores=(Started, Waiting, Failed, Aborted, *CONTEXT_EVENTS),
     )
     def of(self, events: Sequence[RunEvent], first: int) -> bytes:
         """The frames for `events`, the first of which has the number `first`. Empty where no event
-        has a frame; failures are sent as errors by the caller."""
+        has a frame; failures are sent as errors by the caller. Raises RunInterrupted where what was
+        sent is void."""
         if self._numbered and len(events) > 1:
             return b"".join([self.of((event,), seq) for seq, event in enumerate(events, first)])
         frames: list[bytes] = []
@@ -201,6 +206,10 @@ class Frames:
                 case ClientCalls(calls=calls):
                     for one in calls:
                         self._call(one, frames)
+                case StepDone():
+                    self._unstored = False
+                case Resumed(void=void) if void and self._unstored:
+                    raise sent_text_is_void()
                 case Finished(usage=usage):
                     self._close(frames)
                     end = _end(event)
@@ -234,9 +243,11 @@ class Frames:
                 b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,'
                 b'"delta":%b' % (self._blocks - 1, _DELTAS[kind])
             )
+        self._unstored = True
         frames += (self._delta, dumps(text), b"}}\n\n")
 
     def _begin(self, block: Mapping[str, Any], frames: list[bytes]) -> None:
+        self._unstored = True
         frames.append(_event("content_block_start", index=self._blocks, content_block=block))
         self._blocks += 1
 

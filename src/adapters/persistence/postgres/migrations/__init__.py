@@ -14,6 +14,8 @@ from typing import Any
 
 from psycopg import AsyncConnection
 
+from .....domain.errors import StoreFailed
+
 Script = tuple[int, str, str]
 """Number, name and content of a file."""
 
@@ -22,7 +24,17 @@ _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('opensoul ' || current_sc
 _TABLE = """
     CREATE TABLE IF NOT EXISTS schema_migrations (
         number integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL)"""
-_EXISTS = "SELECT to_regclass(%s) IS NOT NULL"
+_EXISTS = "SELECT to_regclass(quote_ident(current_schema()) || '.' || %s::text) IS NOT NULL"
+_PLACE = """
+    SELECT n.nspname, current_schema()
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'number' AND NOT a.attisdropped
+    WHERE c.oid = to_regclass('schema_migrations')"""
+_IS_OURS = """
+    SELECT EXISTS (
+        SELECT FROM pg_attribute
+        WHERE attrelid = to_regclass(quote_ident(current_schema()) || '.schema_migrations')
+            AND attname = 'number' AND NOT attisdropped)"""
 _APPLIED = "SELECT number FROM schema_migrations"
 _APPLY = "INSERT INTO schema_migrations VALUES (%s, %s, now())"
 _FLOOR = "SELECT coalesce(max(number), 0) FROM schema_floor"
@@ -51,9 +63,24 @@ async def pending(connection: AsyncConnection[tuple[Any, ...]]) -> list[Script]:
 
 
 async def applied(connection: AsyncConnection[tuple[Any, ...]]) -> set[int]:
-    """The numbers of the files that were run, also those of a later version."""
+    """The numbers of the files that were run, also those of a later version. Raises StoreFailed
+    where the tables would not be, or are not, those of this Gateway."""
+    place = await (await connection.execute(_PLACE)).fetchone()
+    if place is not None and place[0] != place[1]:
+        raise StoreFailed(
+            f"The tables of a Gateway are in the schema {place[0]}, but new tables would be in"
+            f" {place[1]}, the first schema of the search_path. Set search_path to the one of both"
+            " that this Gateway is to use, such as ?options=-csearch_path%3Dname in the address."
+        )
     if not await _exists(connection, "schema_migrations"):
         return set()
+    ours = await (await connection.execute(_IS_OURS)).fetchone()
+    if ours is None or not ours[0]:
+        raise StoreFailed(
+            "The schema has a table schema_migrations that is not OpenSoul's. Use a database, or a"
+            " schema, of its own: CREATE SCHEMA opensoul, and ?options=-csearch_path%3Dopensoul in"
+            " the address."
+        )
     rows = await (await connection.execute(_APPLIED)).fetchall()
     return {number for (number,) in rows}
 

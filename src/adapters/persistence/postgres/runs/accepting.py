@@ -12,6 +12,7 @@ from ...common import encode_spec, woken
 from ..availability import DatabaseAway
 from ..columns import data
 from .claims import Claims
+from .held import is_ephemeral
 from .process import Process, depth_of
 from .rows import STORED_OF_RUN, Row, stored_of_row
 from .signals import PARENT_ENDED, Signals
@@ -19,18 +20,25 @@ from .watches import retrieve
 
 _PATIENCE = 5.0
 _SECONDS_PER_RUN_AHEAD = 5
+# A Run that this process executes at once for a client that cannot come back for it need not be on
+# the disk before it begins: it is with its turn, or with its first stored events.
 _SUBMIT = f"""
-    SELECT outcome, amount, {STORED_OF_RUN}
+    SELECT set_config('synchronous_commit', CASE WHEN %s AND (run).state = 'held' THEN 'off'
+            ELSE current_setting('synchronous_commit') END, true),
+        outcome, amount, {STORED_OF_RUN}
     FROM run_accept(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"""  # noqa: S608 - no values in it
 
 
 class _Caller:
-    """Of `enqueue`. It has let go of everything itself when it does not wait for the answer."""
+    """The caller of `enqueue`. `on_release` is None once it has stopped waiting: it has released
+    what it held by then."""
 
-    __slots__ = ("on_release",)
+    __slots__ = ("elsewhere", "on_release")
 
     def __init__(self, on_release: Callable[[], None] | None) -> None:
         self.on_release = on_release
+        self.elsewhere = False
+        """The Run was stored, and is not held here: there is nothing to release later."""
 
     def release(self) -> None:
         if self.on_release is not None:
@@ -70,7 +78,7 @@ class Accepting:
         entering.add_done_callback(retrieve)
         try:
             async with asyncio.timeout(_PATIENCE):
-                return await asyncio.shield(entering)
+                submission = await asyncio.shield(entering)
         except (asyncio.CancelledError, TimeoutError) as error:
             caller.on_release = None
             if not once:  # Whoever repeats the request gets the Run otherwise.
@@ -79,6 +87,9 @@ class Accepting:
                 problem = f"The database has not accepted the run within {_PATIENCE:g} s."
                 raise DatabaseAway(problem) from error
             raise
+        if caller.elsewhere:  # Not in the task above: a caller that has left releases it itself.
+            caller.release()
+        return submission
 
     async def _abandon(self, entering: asyncio.Task[Submission]) -> None:
         submission = await entering
@@ -112,7 +123,10 @@ class Accepting:
         self._entering += 1
         held = False
         try:
-            row = await self._submit(spec, fingerprint, None if server is None else server.owner)
+            ephemeral = is_ephemeral(spec, fingerprint)
+            row = await self._submit(
+                spec, fingerprint, None if server is None else server.owner, ephemeral
+            )
             outcome, amount = row[:2]
             self._check(spec, outcome, amount, once)
             stored = stored_of_row(row[2:])
@@ -128,7 +142,7 @@ class Accepting:
                 held = True
                 self._claims.take(stored, spec, server, since, accepted=caller.release, here=True)
             else:
-                caller.release()
+                caller.elsewhere = True
                 if stored.state == "ready":
                     process.ready()
             return Submission(record_of(spec, fingerprint=fingerprint), fresh=True)
@@ -138,11 +152,14 @@ class Accepting:
                 process.give_back(depth)
             self._note_done()
 
-    async def _submit(self, spec: RunSpec, fingerprint: str, owner: str | None) -> Row:
+    async def _submit(
+        self, spec: RunSpec, fingerprint: str, owner: str | None, ephemeral: bool
+    ) -> Row:
         key = data(str(spec.session_key))
         command = spec.command is not None
         limits = self._process.slots.limits
         values = (
+            ephemeral,
             data(spec.id),
             secrets.randbits(62),
             key,
@@ -163,7 +180,7 @@ class Accepting:
             self._process.node if spec.on_leave is OnLeave.ABORT else None,
         )
         (row,) = await self._process.database.rows(_SUBMIT, values)
-        return row
+        return row[1:]
 
     def _check(self, spec: RunSpec, outcome: str, amount: int, once: bool) -> None:
         """Raises what refuses the Run."""

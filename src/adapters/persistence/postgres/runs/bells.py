@@ -30,6 +30,9 @@ _RING = """
         unnest(%s::text[], %s::text[]) AS bell (channel, payload)"""
 _RETRY_AFTER = 0.5
 _MOST_RINGING = 10_000
+_WINDOW = 0.02
+JOINED = "nodes"
+"""Rings when a process has joined."""
 READY = "ready"
 """Rings when a Run is to be claimed."""
 
@@ -64,12 +67,15 @@ class Bells:
         self._listening: set[str] = set()
         self._ringing: list[tuple[str, str]] = []
         self._ring_task: asyncio.Task[None] | None = None
+        self._ring_timer: asyncio.TimerHandle | None = None
         self._listener: asyncio.Task[None] | None = None
         self._wanted = asyncio.Event()
         self._changed: asyncio.Future[None] | None = None
         self._connected = False
         self._closing = False
         self.on_again: list[Callable[[], None]] = []
+        self.is_alone: Callable[[], bool] = lambda: False
+        """Whether no other process of the Gateway is known of."""
 
     async def start(self) -> None:
         """Returns when what is to be heard is, or the first attempt has failed. Raises
@@ -83,8 +89,7 @@ class Bells:
 
     async def close(self) -> None:
         """Ring what is to ring."""
-        if self._ring_task is not None:
-            await self._ring_task
+        await self.rung()
         listener, self._listener = self._listener, None
         if listener is not None:
             # Not cancelled: in Python 3.11 that may be lost in a call of the driver, which uses
@@ -93,12 +98,26 @@ class Bells:
             self._wanted.set()
             await listener
 
-    def ring(self, channel: str, payload: str = "") -> None:
-        """Soon, and together with others of the same moment."""
+    def ring(self, channel: str, payload: str = "", *, is_urgent: bool = True) -> None:
+        """Soon, and together with others of the same moment. One that is not urgent waits a moment
+        for others."""
         if len(self._ringing) < _MOST_RINGING:  # Else the database is away.
             self._ringing.append((channel, payload))
-        if self._ring_task is None:
-            self._ring_task = asyncio.create_task(self._ring(), name="ring")
+        if is_urgent:
+            self._begin_ringing()
+        elif self._ring_timer is None and self._ring_task is None:
+            loop = asyncio.get_running_loop()
+            self._ring_timer = loop.call_later(_WINDOW, self._begin_ringing)
+
+    async def rung(self) -> None:
+        """Ring what is to ring."""
+        self._begin_ringing()
+        if self._ring_task is not None:
+            await asyncio.shield(self._ring_task)
+
+    def hears(self, channel: str) -> bool:
+        """Whether this process listens to the channel."""
+        return channel in self._handlers
 
     def hear(self, channel: str, heard: Heard) -> None:
         """Have `heard` called with the payloads of the channel's bells."""
@@ -117,6 +136,13 @@ class Bells:
     def ignore(self, channel: str) -> None:
         self._handlers.pop(channel, None)
         self._wanted.set()
+
+    def _begin_ringing(self) -> None:
+        if self._ring_timer is not None:
+            self._ring_timer.cancel()
+            self._ring_timer = None
+        if self._ring_task is None and self._ringing:
+            self._ring_task = asyncio.create_task(self._ring(), name="ring")
 
     async def _ring(self) -> None:
         while self._ringing:
@@ -191,5 +217,11 @@ class Bells:
 
     def _heard(self, notify: Notify) -> None:
         handler = self._handlers.get(notify.channel.removeprefix(self._prefix))
-        if handler is not None:
+        if handler is None:
+            return
+        try:
             handler(notify.payload)
+        except Exception:
+            # The outermost handler of a notification, which another version may have sent.
+            extra = {"channel": notify.channel}
+            logger.exception("a notification could not be handled", extra=extra)

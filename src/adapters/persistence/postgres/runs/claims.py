@@ -14,7 +14,7 @@ from ..availability import MOST_OUTAGE
 from ..columns import data
 from .bells import READY, channel_of, owner_channel
 from .endings import Endings
-from .held import HeldRun, Server
+from .held import HeldRun, Server, is_ephemeral
 from .process import Process, load_spec
 from .rows import STORED, Row, StoredRun, stored_of_row
 from .signals import Signals
@@ -25,6 +25,22 @@ _FRESH = 0.3
 """A lease that was renewed less than this part of it ago is not renewed again."""
 
 _CLAIM = f"SELECT {STORED} FROM run_claim(%s, %s, %s)"  # noqa: S608 - no values in it
+_CLAIM_READY = f"""
+    WITH picked AS MATERIALIZED (
+        SELECT one.number
+        FROM unnest(%s::integer[]) WITH ORDINALITY AS free (slots, ordinal),
+        LATERAL (
+            SELECT r.number FROM runs r
+            WHERE r.state = 'ready' AND r.depth = free.ordinal - 1
+            ORDER BY r.position LIMIT free.slots FOR UPDATE SKIP LOCKED
+        ) AS one
+    ), claimed AS (
+        UPDATE runs r SET state = 'held', owner = %s, attempt = r.attempt + 1,
+            claimed_at = server_now(), lease_until = server_now() + %s
+        FROM picked WHERE r.number = picked.number RETURNING r.*
+    )
+    SELECT {STORED} FROM claimed"""  # noqa: S608 - no values in it
+"""Without Runs whose leases have expired."""
 _RENEW = "SELECT * FROM run_renew(%s, %s, %s, %s)"
 
 
@@ -82,6 +98,10 @@ class Claims:
         run.deadline = since + self._process.lease
         run.channel = channel_of(data(str(spec.session_key)))
         run.accepted_here = here
+        if here and is_ephemeral(record, record.fingerprint):
+            # Its client, which dies with this process, reads its events from memory: those of a
+            # short Run are stored with its end.
+            run.patient = True
         run.signals = [number for number, _ in signals]
         run.abort_reason = stored.abort_reason
         depth = None if stored.lane is None else stored.depth
@@ -151,7 +171,7 @@ class Claims:
         since = process.steady()
         ending: list[tuple[Claim, Aborted]] = []
         try:
-            rows = await self._database.rows(_CLAIM, (server.owner, process.lease, free))
+            rows = await self._claimed_rows(server.owner, free)
             claimed = [stored_of_row(row) for row in rows]
             signals = await self._signals.stored([run for run in claimed if run.last_signal])
         finally:
@@ -169,6 +189,14 @@ class Claims:
         process.more = any(count <= 0 for count in free[:1])
         for claim, aborted in ending:
             process.aside(self._endings.finish(claim, aborted))
+
+    async def _claimed_rows(self, owner: str, free: list[int]) -> list[Row]:
+        """After an outage of the database nobody was able to renew, whether its server was started
+        anew or not. So for one lease nothing is taken over."""
+        lease = self._process.lease
+        if self._database.outage_within(lease):
+            return await self._database.rows(_CLAIM_READY, (free, owner, lease))
+        return await self._database.rows(_CLAIM, (owner, lease, free))
 
     async def renew(self, owner: str, claims: Sequence[Claim]) -> Sequence[Claim]:
         server = self._process.servers.get(owner)

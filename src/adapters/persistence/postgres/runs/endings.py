@@ -23,7 +23,7 @@ from ..availability import MOST_OUTAGE
 from ..columns import data
 from .bells import READY
 from .flusher import ring_events
-from .held import HeldRun, lease_lost
+from .held import HeldRun, is_ephemeral, lease_lost
 from .process import Process
 from .reads import stored_run
 from .rows import Row
@@ -35,6 +35,15 @@ _ROOM_FOR_END = 200
 """Events that a row has room for beside the last one."""
 
 _FINISH = "SELECT * FROM run_finish(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+# A stored turn says how its Run has ended: if the end is lost with the server, the process that
+# takes over the Run stores it again. The commit waits for the disk where a client follows the Run
+# from elsewhere.
+_FINISH_SOON = """
+    SELECT outcome, last, next, children, set_config('synchronous_commit', CASE
+        WHEN outcome = 'ended' AND EXISTS (SELECT FROM turns WHERE run_id = %s)
+            AND NOT EXISTS (SELECT FROM watchers WHERE run = %s)
+        THEN 'off' ELSE current_setting('synchronous_commit') END, true)
+    FROM run_finish(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"""
 _WAIT = "SELECT * FROM run_wait(%s, %s, %s, %s, %s, %s, %s, %s, %s)"
 _HAND_BACK = "SELECT run_hand_back(%s, %s, %s)"
 
@@ -61,12 +70,19 @@ class Endings:
     async def _finish(self, run: HeldRun, batch: EventBatch, body: bytes) -> Row:
         ending = batch.events[-1]
         status = status_after(ending)
-        values = (
+        values: Row = (
             *(data(run.run_id), run.owner, run.attempt, run.lane),
             *(batch.first, batch.last, body, str(status), run.started_at),
             self._process.events.clock(),
         )
-        (row,) = await self._database.rows(_FINISH, values)
+        query = _FINISH
+        if (
+            isinstance(ending, Finished)
+            and is_ephemeral(run.begun, run.begun.fingerprint)
+            and not run.followed_kept
+        ):
+            query, values = _FINISH_SOON, (data(run.run_id), run.number, *values)
+        (row,) = await self._database.rows(query, values)
         return row
 
     async def wait(self, claim: Claim, waiting: Waiting, *, signals_read: int) -> None:
@@ -155,9 +171,10 @@ class Endings:
         cannot be used. Raises LeaseLost, StoreFailed."""
         since = self._process.steady()
         while True:
-            batch = run.next_batch(event)
-            body = encode_events(batch.events)
             try:
+                await self._flusher.leave_to_end(run)
+                batch = run.next_batch(event)
+                body = encode_events(batch.events)
                 outcome, last, *answer = await store(run, batch, body)
             except StoreFailed:
                 if self._gives_up(since) or run.gone:
@@ -167,6 +184,7 @@ class Endings:
                 continue
             except BaseException:
                 run.closing = False
+                self._flusher.note(run)
                 raise
             if outcome == "behind":
                 run.keep(last)

@@ -29,7 +29,8 @@ _APPEND = "SELECT * FROM run_append(%s, %s, %s, %s, %s, %s, %s, %s)"
 
 class Flusher:
     """Stores what is new, a window after it was added: 20 ms, and up to 160 while the database
-    takes longer than the window. The first events of a Run wait for no window."""
+    takes longer than the window. The first events of a Run wait for no window, unless it is
+    patient."""
 
     def __init__(self, database: Database, runs: HeldRuns, bells: Bells) -> None:
         self._database = database
@@ -52,14 +53,30 @@ class Flusher:
         """There is something new in the Run."""
         if not run.dirty:
             run.dirty = True
+            if run.patient:
+                run.patient = False
+                run.patient_until = asyncio.get_running_loop().time() + self.window
             self._dirty[run.run_id] = run
         if self._task is None:
             self._plan(run)
+
+    async def leave_to_end(self, run: HeldRun) -> None:
+        """Return once no events of a closing Run are on their way: what is new is stored with its
+        last event."""
+        if self._dirty.get(run.run_id) is run:
+            run.dirty = False
+            del self._dirty[run.run_id]
+            if not self._dirty and self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+        while run.flushing and self._task is not None and not self._task.done():
+            await asyncio.wait((self._task,))
 
     async def kept(self, run: HeldRun, last: int) -> None:
         """Return once the events up to that one are stored, or the Run is gone. Raises
         StoreFailed."""
         while run.kept < last and not (run.gone or run.closing):
+            run.patient, run.patient_until = False, 0.0
             if self._task is None:
                 self._begin()
             if self._task is not None:
@@ -79,21 +96,22 @@ class Flusher:
         if task is not None:
             await task
 
-    def _plan(self, run: HeldRun | None) -> None:
+    def _plan(self, run: HeldRun) -> None:
         loop = asyncio.get_running_loop()
-        now = loop.time()
-        if self.trouble is not None:
-            due = now + _RETRY_AFTER
-        elif run is not None and run.flushes < _AT_ONCE:
-            due = now
-        else:
-            due = max(now, self._flushed_at + self.window)
+        due = self._due_of(run, loop.time())
         if self._timer is not None:
             if self._due <= due:
                 return
             self._timer.cancel()
         self._due = due
         self._timer = loop.call_at(due, self._begin)
+
+    def _due_of(self, run: HeldRun, now: float) -> float:
+        if self.trouble is not None:
+            return now + _RETRY_AFTER
+        if run.flushes < _AT_ONCE:
+            return max(now, run.patient_until)
+        return max(now, self._flushed_at + self.window)
 
     def _begin(self) -> None:
         if self._timer is not None:
@@ -105,7 +123,7 @@ class Flusher:
     async def _flush(self) -> None:
         loop = asyncio.get_running_loop()
         self._flushed_at = began = loop.time()
-        batches = self._take()
+        batches = self._take(began + self.window / 2)
         try:
             async with self.writing:
                 stored = await self._append(batches)
@@ -116,24 +134,30 @@ class Flusher:
             self.trouble = None
         for run, batch in batches:
             self._stored(run, batch, stored)
-        took = loop.time() - began
+        if batches:
+            self._measured(loop.time() - began)
+        self._task = None
+        if self._dirty:
+            now = loop.time()
+            self._plan(min(self._dirty.values(), key=lambda run: self._due_of(run, now)))
+
+    def _measured(self, took: float) -> None:
         self.count += 1
         self.seconds += took
         if took > self.window:
             self.window = min(self.window * 2, MOST_WINDOW)
         elif took < self.window / 4:
             self.window = max(self.window / 2, LEAST_WINDOW)
-        self._task = None
-        if self._dirty:
-            self._plan(min(self._dirty.values(), key=lambda run: run.flushes))
 
-    def _take(self) -> list[tuple[HeldRun, EventBatch]]:
+    def _take(self, until: float) -> list[tuple[HeldRun, EventBatch]]:
         batches = []
-        for run in list(self._dirty.values())[:_MOST_RUNS]:
+        due = [run for run in self._dirty.values() if run.patient_until <= until]
+        for run in due[:_MOST_RUNS]:
             del self._dirty[run.run_id]
             run.dirty = False
             if not run.gone and not run.closing and run.kept < run.last:
                 run.flushes += 1
+                run.flushing = True
                 batches.append((run, run.next_batch()))
         return batches
 
@@ -166,6 +190,7 @@ class Flusher:
     def _stored(
         self, run: HeldRun, batch: EventBatch, stored: dict[str, tuple[bool, int | None]]
     ) -> None:
+        run.flushing = False
         answer = stored.get(run.run_id)
         if answer is not None:
             _, last = answer
@@ -181,9 +206,12 @@ class Flusher:
 
 def ring_events(bells: Bells, run: HeldRun, batch: EventBatch, body: bytes, *, final: bool) -> None:
     """The events are stored. Those that are not very long are in the bell."""
+    channel = session_channel(run.channel)
+    if bells.is_alone() and not bells.hears(channel):
+        return
     head = f"{run.number} {batch.first} {batch.last} {final:d} "
     payload = head
     if len(body) <= _MOST_BODY:
         with suppress(UnicodeDecodeError):
             payload += body.decode()
-    bells.ring(session_channel(run.channel), payload)
+    bells.ring(channel, payload)

@@ -39,6 +39,8 @@ class Follower:
             if run is not self._run and self._run is not None:
                 self._leave(self._run)
             self._run = run
+            if run is not None and self._kept:
+                run.followed_kept = True
             batch = await (self._from_memory(run) if run is not None else self._from_database())
             if batch is not None:
                 self._seq = batch.last

@@ -9,7 +9,15 @@ from dataclasses import dataclass, field
 
 from .....domain.errors import LeaseLost
 from .....domain.ports import Clock, Worker
-from .....domain.runs import Claim, EventBatch, RunEvent, RunRecord, RunStatus
+from .....domain.runs import (
+    Claim,
+    EventBatch,
+    OnLeave,
+    RunEvent,
+    RunRecord,
+    RunSpec,
+    RunStatus,
+)
 from ...common import BOUNDS, Bounds, LiveRuns, Log, Waiters, wake, woken
 from ..availability import MOST_OUTAGE
 from .rows import StoredRun
@@ -57,6 +65,14 @@ class HeldRun(Log):
     signals: list[int] = field(default_factory=list)
     """The ids of those that its attempt got, in order."""
     kept_waiters: Waiters = field(default_factory=set)
+    followed_kept: bool = False
+    """Somebody here gets its events only once they are kept."""
+    patient: bool = False
+    """Its first events wait for a window, too."""
+    patient_until: float = 0.0
+    """Until this time of the event loop."""
+    flushing: bool = False
+    """Some of its events are on their way into the database."""
 
     @property
     def held_claim(self) -> Claim:
@@ -209,6 +225,11 @@ class HeldRuns:
         run.handed_back = True
         run.status, run.owner = RunStatus.QUEUED, ""
         self.leave(run)
+
+
+def is_ephemeral(run: RunSpec | RunRecord, fingerprint: str) -> bool:
+    """Whether nobody can come back for the Run: it ends with its client, who has no key for it."""
+    return run.on_leave is OnLeave.ABORT and not fingerprint
 
 
 def lease_lost(run_id: str) -> LeaseLost:

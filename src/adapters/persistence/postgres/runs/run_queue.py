@@ -15,6 +15,7 @@ from .....domain.settings import LaneSettings
 from ..availability import MOST_OUTAGE
 from ..nodes import PostgresNodes
 from .accepting import Accepting
+from .bells import JOINED, Bells
 from .changes import Changes
 from .claims import Claims
 from .endings import Endings
@@ -61,6 +62,8 @@ class PostgresQueue:
         self._claims = claims = Claims(process, signals, endings)
         self._accepting = Accepting(process, claims, signals)
         self.watchers = PostgresWatchers(process, signals, nodes)
+        if nodes is not None:
+            _note_others(events.bells, nodes)
         self._changes = Changes(
             events.database,
             owner=process.node,
@@ -177,3 +180,16 @@ class PostgresQueue:
     def _look_soon(self) -> None:
         self._changes.look()
         self._claims.soon()
+
+
+def _note_others(bells: Bells, nodes: PostgresNodes) -> None:
+    """Have the bells know when the process is alone. One that joins rings; where that is missed,
+    the next heartbeat finds it."""
+
+    def joined(node_id: str) -> None:
+        if node_id != nodes.id:
+            nodes.is_alone = False
+
+    bells.is_alone = lambda: nodes.is_alone
+    bells.hear(JOINED, joined)
+    nodes.on_join.append(lambda: bells.ring(JOINED, nodes.id))

@@ -52,7 +52,8 @@ class OtherNodes:
             await self._tried(self._hub.look())
 
     def _run_begun(self, record: RunRecord) -> None:
-        self._publish(_BEGUN, *record.session_key, record.id)
+        # With the bell of the first events of a short Run.
+        self._publish(_BEGUN, *record.session_key, record.id, is_urgent=False)
 
     def _run_begun_elsewhere(self, payload: str) -> None:
         key, run_id = _read(payload)
@@ -70,8 +71,9 @@ class OtherNodes:
     def _heartbeat_elsewhere(self, payload: str) -> None:
         self._hub.broadcast("heartbeat", json.loads(payload))
 
-    def _publish(self, topic: str, *fields: str) -> None:
-        self._bus.publish(topic, json.dumps(fields))  # ASCII, also where a key is no valid text.
+    def _publish(self, topic: str, *fields: str, is_urgent: bool = True) -> None:
+        # ASCII, also where a key is no valid text.
+        self._bus.publish(topic, json.dumps(fields), is_urgent=is_urgent)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(self._tried(work))

@@ -27,7 +27,7 @@ from .....domain.runs import (
     Waiting,
     consumes,
 )
-from ...answering import Answer
+from ...answering import Answer, sent_text_is_void
 from ...http import Problem
 from ...http.json_text import dumps
 from ..common import Extras, usage_object
@@ -143,19 +143,23 @@ class Frames:
         self._text_end = b'},"finish_reason":null}]' + self._tail
         self._id = b"id: " + head.run_id.encode() + b":" if head.run_id else b""
         self._begun = self._refused = False
+        self._unstored = False
+        """The client has text of a step that is not stored."""
         self.ended = False
         """The last frame was written."""
 
     @consumes(
         *DELTAS,
         *TOOL_EVENTS,
+        StepDone,
+        Resumed,
         Finished,
-        ignores=(Started, Waiting, Resumed, Failed, Aborted, *CONTEXT_EVENTS, StepDone),
+        ignores=(Started, Waiting, Failed, Aborted, *CONTEXT_EVENTS),
     )
     def of(self, events: Sequence[RunEvent], first: int) -> bytes:
         """The frames for `events`, the first of which has the number `first`. Empty where no event
         has a frame; failures are sent as errors by the caller. The mark of the end has no id, since
-        clients compare it as a whole."""
+        clients compare it as a whole. Raises RunInterrupted where text that was sent is void."""
         if self._numbered and len(events) > 1:
             return b"".join([self.of((event,), seq) for seq, event in enumerate(events, first)])
         frames: list[bytes] = []
@@ -165,13 +169,15 @@ class Frames:
                 texts.append(event.text)
                 continue
             if texts:
+                self._unstored = True
                 frames.append(self._deltas(texts))
                 texts = []
             match event:
                 case TextDelta():
-                    self._refused = True
+                    self._refused = self._unstored = True
                     frames += (self._delta, b'{"refusal":' + dumps(event.text), self._text_end)
                 case ReasoningDelta() if self._extras.reasoning:
+                    self._unstored = True
                     thought = b'{"reasoning_content":' + dumps(event.text)
                     frames += (self._delta, thought, self._text_end)
                 case ToolStarted(call_id=call, arguments=arguments) if self._extras.tools:
@@ -183,13 +189,19 @@ class Frames:
                     status = "failed" if event.is_error else "finished"
                     frames.append(self._tool(call, status, result=event.text))
                 case ClientCalls():
+                    self._unstored = True
                     frames += self._calls(event.calls)
+                case StepDone():
+                    self._unstored = False
+                case Resumed(void=void) if void and self._unstored:
+                    raise sent_text_is_void()
                 case Finished():
                     reason = _finish_reason(event, self._legacy, refused=self._refused)
                     stop = b'{},"finish_reason":' + dumps(reason) + b"}]"
                     frames += (self._delta, stop, self._tail, self._usage(event.usage))
                     self.ended = True
         if texts:
+            self._unstored = True
             frames.append(self._deltas(texts))
         if frames and not self._begun:
             self._begun = True  # The role, before anything else and once.

@@ -20,7 +20,7 @@ from .....domain.runs import (
     Waiting,
     consumes,
 )
-from ...answering import Answer
+from ...answering import Answer, sent_text_is_void
 from ...http import Problem
 from ...http.json_text import dumps
 from ..common import usage_object
@@ -74,26 +74,37 @@ class Frames:
         self._usage: dict[str, object] = {"usage": None} if include_usage else {}
         self._echo = echo
         self._numbered = numbered
+        self._unstored = False
+        """The client has text of a step that is not stored."""
         self.ended = False
         """The last frame was written."""
 
     @consumes(
         TextDelta,
+        StepDone,
+        Resumed,
         Finished,
         ignores=(
-            *(ReasoningDelta, Started, Waiting, Resumed, StepDone, Failed, Aborted),
+            *(ReasoningDelta, Started, Waiting, Failed, Aborted),
             *(*TOOL_EVENTS, *CONTEXT_EVENTS),
         ),
     )
     def of(self, events: Sequence[RunEvent], first: int) -> bytes:
         """The frames for `events`, the first of which has the number `first`; empty where no event
-        has a frame. The mark of the end has no id."""
+        has a frame. The mark of the end has no id. Raises RunInterrupted where text that was sent
+        is void."""
         if self._numbered and len(events) > 1:
             return b"".join([self.of((event,), seq) for seq, event in enumerate(events, first)])
         frames: list[bytes] = []
         for event in events:
             if isinstance(event, TextDelta):
+                self._unstored = True
                 frames.append(self._text(event.text))
+            elif isinstance(event, StepDone):
+                self._unstored = False
+            elif isinstance(event, Resumed):
+                if event.void and self._unstored:
+                    raise sent_text_is_void()
             elif isinstance(event, Finished):
                 frames.append(self._text("", _finish_reason(event)))
                 if self._include_usage:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from ..ports import ApprovalBook, NodeBus
-from ..tools import Approval, Decision, StandingApproval
-from .shared_copy import SharedCopy
+from ...ports import ApprovalBook, NodeBus
+from ...tools import Approval, Decision, StandingApproval
+from ..shared_copy import SharedCopy
 
 OnApproval = Callable[[Approval], None]
 """Is called with an approval that is requested, or decided. Must not wait."""

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from hmac import compare_digest
 
-from ..access import Action, Principal, Resource, may, require
-from ..errors import ApprovalDecided, UnknownApproval
-from ..ports import ApprovalBook, Clock, NodeBus, RunEvents, RunQueue, RunSignals
-from ..runs import RunQuery, RunStatus
-from ..tools import Approval, Decision, StandingApproval
-from .observed_approvals import ObservedApprovals, OnApproval
+from ...access import Action, Principal, Resource, may, require
+from ...errors import ApprovalDecided, UnknownApproval
+from ...ports import ApprovalBook, Clock, NodeBus, RunEvents, RunQueue, RunSignals
+from ...runs import RunQuery, RunStatus
+from ...tools import Approval, Decision, StandingApproval
+from .observed import ObservedApprovals, OnApproval
 
 _KEPT = 86_400.0
 """Seconds that an approval can be found after it has expired."""
