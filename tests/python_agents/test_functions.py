@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from opensoul.adapters.python_agents import Status
-from tests.app.serving import Served, serving
+from opensoul.client import Client, Options, ToolFinished
+from tests.app.serving import SECRET, Served, serving
 from tests.python_agents.conftest import Write, configured
 from tests.test_architecture import ROOT
 
@@ -109,6 +110,27 @@ async def test_events_are_taken_and_usage_is_added(write: Write, tmp_path: Path)
     assert answer["choices"][0]["message"]["content"] == "one two !"
     assert answer["usage"]["prompt_tokens"] == 13
     assert answer["usage"]["completion_tokens"] == 24
+
+
+async def test_followers_get_both_results_of_calls_with_one_id(
+    write: Write, tmp_path: Path
+) -> None:
+    name = write("""
+        from opensoul.api import ToolFinished, ToolStarted
+        async def agent(run):
+            for text in ("one", "two"):
+                yield ToolStarted("c", "look", "{}")
+                yield ToolFinished("c", False, text)
+            yield "done"
+    """)
+
+    async with serving(tmp_path, configured({"target": f"{name}:agent"})) as served:
+        url = served.url.replace("http", "ws", 1)
+        async with Client(Options(url=url, token=SECRET, client_id="cli", mode="cli")) as client:
+            run = await client.run_agent("look", session_key="agent:main:socket")
+            events = [event async for event in run.events()]
+
+    assert [event.text for event in events if isinstance(event, ToolFinished)] == ["one", "two"]
 
 
 async def test_a_run_has_what_the_request_says(write: Write, tmp_path: Path) -> None:

@@ -286,7 +286,7 @@ class _Turn:
         call = ToolCall(event.call_id, event.name, event.arguments)
         steps = self.journal.steps
         last = steps[-1] if steps else None
-        if last is not None and call.id in {one.id for one in last.calls}:
+        if last is not None and call.id in {one.id for one in last.open_calls}:
             self.journal = self.journal.with_begun(call.id, Repeat.UNSAFE)  # It was approved.
         elif last is not None and last.open_calls and not self._text:
             message = replace(last.message, parts=(*last.message.parts, call))
