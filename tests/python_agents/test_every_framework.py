@@ -242,6 +242,24 @@ def code_in(asked: dict[str, Any]) -> str:
 
 
 @every_framework()
+async def test_a_server_may_use_the_id_of_a_call_again_in_the_next_answer(agent: Bench) -> None:
+    cities = ("Rome", "Oslo", "Bern")
+    for city in cities:
+        again = calling(call("weather", json.dumps({"city": city})))
+        agent.provider.will(again, answer(f"It is sunny in {city}."))
+
+    await agent.whole(user="ada")
+    await agent.whole(user="ada", messages=says("and Oslo"))
+    whole = await agent.whole(user="ada", messages=says("and Bern"))
+    sent = agent.talk()
+    results = [text_in(message) for message in sent if message["role"] == "tool"]
+
+    assert whole["choices"][0]["message"]["content"].endswith("sunny in Bern.")
+    assert [text.split()[2] for text in results] == list(cities)
+    assert [message["role"] for message in sent[-3:]] == ["user", "assistant", "tool"]
+
+
+@every_framework()
 async def test_what_fails_is_named_without_its_secrets(agent: Bench, kind: Kind) -> None:
     found = {}
     for what, (behaviour, _) in FAULTS.items():

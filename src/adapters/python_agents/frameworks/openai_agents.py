@@ -139,7 +139,7 @@ async def _events(agent: Agent[Any], run: AgentRun) -> AsyncGenerator[list[Agent
             tracing_disabled=True,
             model_provider=_models(),
             model_settings=_settings(agent, run),
-            call_model_input_filter=_instructing(run.instructions),
+            call_model_input_filter=_prepared(run),
         ),
     )
     client_tools = {tool.name for tool in run.tools}
@@ -357,19 +357,37 @@ def _models() -> ModelProvider:
     return MultiProvider(openai_client=client)
 
 
-def _instructing(more: str) -> CallModelInputFilter | None:
-    """Adds to the instructions of whichever agent calls its model."""
+def _prepared(run: AgentRun) -> CallModelInputFilter:
+    """Adds to the instructions of whichever agent calls its model, and separates calls of one id:
+    the SDK sends the last one of them alone."""
     from agents.run import ModelInputData
 
-    if not more:
-        return None
+    def prepare(data: CallModelData[Any]) -> ModelInputData:
+        given = data.model_data
+        whole = "\n\n".join(text for text in (given.instructions, run.instructions) if text)
+        items: Any = given.input if run.framework_memory else _distinct(given.input)
+        return ModelInputData(input=items, instructions=whole or None)
 
-    def add(data: CallModelData[Any]) -> ModelInputData:
-        own = data.model_data.instructions
-        whole = "\n\n".join(text for text in (own, more) if text)
-        return ModelInputData(input=data.model_data.input, instructions=whole)
+    return prepare
 
-    return add
+
+def _distinct(items: Iterable[Any]) -> list[Any]:
+    """The items, in which each call has an id of its own: some servers number the calls of each
+    answer from the beginning. The newest call keeps its id."""
+    found: list[Any] = []
+    places: dict[str, list[int]] = {}
+    for item in items:
+        kind = item.get("type")
+        if kind in ("function_call", "function_call_output"):
+            call_id = item["call_id"]
+            used = places.setdefault(call_id, [])
+            if kind == "function_call" and any(found[at]["type"] != kind for at in used):
+                for at in used:
+                    found[at] = {**found[at], "call_id": f"{call_id}_{used[0]}"}
+                used.clear()
+            used.append(len(found))
+        found.append(item)
+    return found
 
 
 def _settings(agent: Agent[Any], run: AgentRun) -> ModelSettings:
