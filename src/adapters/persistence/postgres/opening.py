@@ -183,7 +183,9 @@ async def _process(connection: AsyncConnection[tuple[Any, ...]]) -> int:
 
 def reason(error: Exception, url: str = "") -> str:
     """What failed, and what to do where that is known, without the password of the address."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    # The driver adds the line of the statement.
+    message = error.diag.message_primary if isinstance(error, Error) else None
+    text = " ".join((message or str(error)).split()) or type(error).__name__
     password = _password(url)
     if password:
         text = text.replace(password, "***")
