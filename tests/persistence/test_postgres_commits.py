@@ -69,6 +69,8 @@ class Disk:
         self._begin = ""
 
     async def __aenter__(self) -> Disk:
+        # In a new segment: a page of the log that is full is written without a commit, too.
+        await self._one.database.rows("SELECT pg_switch_wal()::text")
         (row,) = await self._one.database.rows("SELECT pg_current_wal_insert_lsn()::text")
         self._begin = row[0]
         return self

@@ -310,6 +310,19 @@ async def test_a_run_that_was_taken_over_too_often_is_counted(postgres_url: str)
             await set_clock(one, attempt * (LEASE + 1))
             (row,) = await rows(one, "SELECT attempt, lost FROM run_claim('x', 30, ARRAY[1])")
             assert row == (attempt, attempt - 1)
+            await rows(one, "UPDATE runs SET last_seq = last_seq + 1 RETURNING 1")
+
+
+async def test_attempts_that_stored_no_event_count_a_tenth_of_lost_ones(postgres_url: str) -> None:
+    async with node(postgres_url, "a", works=False) as one:
+        await stop_clock(one)
+        await one.queue.enqueue(run())
+        lost = []
+        for attempt in range(1, 23):
+            await set_clock(one, attempt * (LEASE + 1))
+            (row,) = await rows(one, "SELECT lost FROM run_claim('x', 30, ARRAY[1])")
+            lost.append(row[0])
+        assert lost == [0] * 10 + [1] * 10 + [2] * 2
 
 
 # Following
