@@ -434,6 +434,37 @@ async def test_the_function_of_the_documentation_works(write: Write, tmp_path: P
     assert answer["usage"]["prompt_tokens"] == 120
 
 
+async def test_tool_calls_of_a_function_are_in_the_history_of_the_next_turn(
+    write: Write, tmp_path: Path
+) -> None:
+    name = write("""
+        from opensoul.api import ToolFinished, ToolStarted
+        async def agent(run):
+            if run.history:
+                for one in run.history:
+                    for part in one.parts:
+                        yield f"{one.role.value}:{getattr(part, 'text', None) or part.id} "
+                return
+            yield "looking "
+            yield [ToolStarted("c1", "look", "{}"), ToolStarted("c2", "look", "{}")]
+            yield ToolFinished("c2", False, "two")
+            yield ToolFinished("c1", True, "one")
+            yield "found"
+            yield ToolStarted("c3", "look", "{}")
+    """)
+
+    async with serving(tmp_path, configured({"target": f"{name}:agent"})) as served:
+        first = await served.text(user="u")
+        second = await served.text(user="u")
+
+    assert first == "looking found"
+    assert second.split(" ") == [
+        *("user:hello", "assistant:looking", "", "assistant:c1", "assistant:c2"),
+        *("tool:one", "tool:two", "assistant:found", "assistant:c3"),
+        *("tool:The", "function", "ended", "before", "the", "tool.", ""),
+    ]
+
+
 async def test_a_generator_is_executed_and_closed_in_one_thread(
     write: Write, tmp_path: Path
 ) -> None:

@@ -8,7 +8,6 @@ from contextlib import aclosing
 from typing import Any, cast
 
 from ...domain.errors import AgentFailed
-from ...domain.messages import Role, text_message
 from ...domain.models import ReasoningDelta, StopReason, TextDelta, Usage
 from ...domain.runs import (
     CONTEXT_EVENTS,
@@ -24,7 +23,8 @@ from ...domain.runs import (
     Waiting,
     consumes,
 )
-from ...domain.sessions import estimate, estimate_all
+from ...domain.sessions import estimate_all
+from .answer_messages import AnswerMessages
 from .portions import PORTION, Portions, waits_behind
 from .recognition import Frameworks, unwrapped
 from .runs import ENDS, YIELDED, AgentEvent, AgentEvents, AgentRun
@@ -89,14 +89,18 @@ async def _in_thread(function: Callable[[AgentRun], object], run: AgentRun) -> o
 @consumes(
     TextDelta,
     ClientCalls,
+    ToolStarted,
+    ToolFinished,
     ignores=(
-        *(Started, Waiting, Resumed, ReasoningDelta, ToolStarted, ToolProgress, ToolFinished),
+        *(Started, Waiting, Resumed, ReasoningDelta, ToolProgress),
         *(StepDone, *CONTEXT_EVENTS, *TERMINAL),
     ),
 )
 async def _of_function(result: object, run: AgentRun) -> AsyncGenerator[list[AgentEvent]]:
-    """The events of a plain function, whose answer is the text that it yields or returns."""
-    texts: list[str] = []
+    """The events of a plain function, whose answer is the text that it yields or returns, with the
+    tool calls that it yields."""
+    said = AnswerMessages()
+    texts = said.texts
     portions = Portions(run.agent_id)
     usage: Usage | None = None
     calls: tuple[ClientCalls, ...] = ()
@@ -118,6 +122,10 @@ async def _of_function(result: object, run: AgentRun) -> AsyncGenerator[list[Age
                     continue
                 if isinstance(event, TextDelta):
                     texts.append(event.text)
+                elif isinstance(event, ToolStarted):
+                    said.started(event)
+                elif isinstance(event, ToolFinished):
+                    said.finished(event)
                 elif isinstance(event, ClientCalls):
                     calls = (*calls, event)
                     continue
@@ -130,16 +138,11 @@ async def _of_function(result: object, run: AgentRun) -> AsyncGenerator[list[Age
                     return
                 if waits_behind(portion):
                     await taken()
-    message = text_message(Role.ASSISTANT, "".join(texts))
-    stop = StopReason.STOP
-    if calls:
-        called = [call for one in calls for call in one.calls]
-        text = message.parts if message.text else ()
-        message = type(message)(Role.ASSISTANT, (*text, *called))
-        stop = StopReason.TOOL_CALLS
+    messages = said.ended([call for one in calls for call in one.calls])
+    stop = StopReason.TOOL_CALLS if calls else StopReason.STOP
     if usage is None:
-        usage = Usage(estimate_all(run.messages), estimate(message), estimated=True)
-    answered = Answered((message,), stop, usage, f"python/{run.agent_id}")
+        usage = Usage(estimate_all(run.messages), estimate_all(messages), estimated=True)
+    answered = Answered(messages, stop, usage, f"python/{run.agent_id}")
     end: list[AgentEvent] = [*calls, answered]
     yield end
 
