@@ -206,7 +206,7 @@ async def test_calls_of_the_clients_tools_are_handed_out(write: Write, tmp_path:
 
 FAULTS = {
     "raises": ("def agent(run):\n    raise ValueError('sk-secret')", "ValueError"),
-    "exits": ("import sys\nasync def agent(run):\n    sys.exit(3)", "UserCodeExited"),
+    "exits": ("import sys\nasync def agent(run):\n    sys.exit(3)", "failed with SystemExit"),
     "says-nothing": ("async def agent(run):\n    return None", "returned None"),
     "says-numbers": ("async def agent(run):\n    yield 7", "the type int"),
 }
@@ -498,7 +498,7 @@ async def test_a_function_that_raises_stop_iteration_fails(write: Write, tmp_pat
         served.ask() as response,
     ):
         assert response.status == 502
-        assert "UserCodeExited" in (await response.json())["error"]["message"]
+        assert "failed with StopIteration" in (await response.json())["error"]["message"]
 
 
 WRONG = """

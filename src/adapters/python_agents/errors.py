@@ -47,7 +47,15 @@ class RemoteFailure(Exception):
 
 
 class UserCodeExited(Exception):
-    """The code of an agent raised SystemExit or another exception that ends programs."""
+    """The code of an agent raised SystemExit or another exception that ends programs; its cause is
+    that one."""
+
+
+def raised_class(error: BaseException) -> str:
+    """The name of the class that the code of an agent has raised."""
+    if isinstance(error, UserCodeExited) and error.__cause__ is not None:
+        error = error.__cause__
+    return type(error).__name__
 
 
 def own_frames(error: BaseException) -> ExcInfo:
@@ -74,7 +82,7 @@ def failure_of(error: BaseException, agent_id: str) -> GatewayError:
     """
     if isinstance(error, GatewayError):
         return error
-    name = type(error).__name__
+    name = raised_class(error)
     if (kind := failure_kind(error)) is not None:
         return ModelFailed(kind, f"The model of the agent `{agent_id}` failed: {name}.")
     return AgentFailed(f"The agent `{agent_id}` failed with {name}; the Gateway's log says where.")

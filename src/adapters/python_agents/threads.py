@@ -160,9 +160,10 @@ class Pump(Generic[T]):
                             self._wake()
                         if len(self._held) >= _MOST_HELD:
                             await self._wait_for_room(self._room)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
             # Read only where the agent's own code has cancelled it.
             self._error = UserCodeExited("The code of the agent was cancelled.")
+            self._error.__cause__ = error
         except Exception as error:  # The reader raises it.
             self._error = error
         except BaseException as error:

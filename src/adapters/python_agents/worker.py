@@ -21,7 +21,7 @@ from typing import Any
 
 from ...domain.agents import PythonTarget
 from ...domain.errors import GatewayError, InvalidRequest
-from .errors import TargetInvalid, failure_kind, own_frames
+from .errors import TargetInvalid, failure_kind, own_frames, raised_class
 from .functions import stream
 from .loading import load
 from .recognition import Frameworks, described
@@ -118,7 +118,7 @@ class _Worker:
                 op="failed",
                 run=number,
                 kind=None if kind is None else kind.value,
-                name=type(error).__name__,
+                name=raised_class(error),
                 message=error.message if isinstance(error, GatewayError) else "",
                 param=error.param if isinstance(error, InvalidRequest) else None,
                 details=_shown(error),
