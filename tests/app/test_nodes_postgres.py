@@ -44,6 +44,7 @@ async def test_a_worker_serves_its_probes_only(emptied_postgres: str, tmp_path: 
         worker.ask() as refused,
     ):
         assert (ready.status, refused.status) == (200, 404)
+        assert "accepts no requests" in (await refused.json())["error"]["message"]
 
 
 async def test_a_message_reaches_the_other_nodes_only(

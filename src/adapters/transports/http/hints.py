@@ -90,6 +90,12 @@ _BY_FIRST: Mapping[str, str] = {
 _OLLAMA_CALLS = frozenset({"chat", "embed", "embeddings", "generate", "ps", "show", "tags"})
 
 
+WORKER = (
+    "This process executes agents (node.role is `worker`) and accepts no requests: send them to a"
+    " node with the role `gateway` or `all`."
+)
+
+
 def hint_for(path: str) -> str:
     """A sentence for a path where nothing is; empty where nothing is known about the path."""
     steps = [step for step in path.lower().split("/") if step]

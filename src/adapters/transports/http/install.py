@@ -17,7 +17,7 @@ from ....domain.access import Scope, authorize
 from ....domain.concurrency import drop_tracebacks
 from ....domain.errors import GatewayError
 from ....domain.services import Gateway
-from ....domain.settings import AuthMode
+from ....domain.settings import AuthMode, NodeRole
 from ..routes import RouteTable, Switch, Transport
 from . import cors
 from .bodies import BoundedBody
@@ -31,6 +31,7 @@ from .errors import (
     problem_of,
 )
 from .hints import (
+    WORKER,
     expects_anthropic,
     hint_for,
     hint_for_method,
@@ -61,7 +62,7 @@ def install(app: Quart, gateway: Gateway, transports: Iterable[Transport]) -> No
     app.before_request_funcs[None].insert(0, _guard(gateway, table))
     app.register_error_handler(GatewayError, _answer_refusal)
     app.register_error_handler(HttpRejection, _answer_refusal)
-    app.register_error_handler(HTTPException, partial(_answer_http_exception, table))
+    app.register_error_handler(HTTPException, partial(_answer_http_exception, gateway, table))
     app.register_error_handler(Exception, _answer_internal_error)
     app.asgi_app = Middleware(app.asgi_app, gateway, table)  # type: ignore[method-assign]
 
@@ -165,7 +166,9 @@ async def _answer_refusal(error: GatewayError | HttpRejection) -> Response:
     return _answer(error.problem if isinstance(error, HttpRejection) else problem_of(error))
 
 
-async def _answer_http_exception(table: RouteTable, error: HTTPException) -> Response:
+async def _answer_http_exception(
+    gateway: Gateway, table: RouteTable, error: HTTPException
+) -> Response:
     """What the framework refuses: unknown paths and methods."""
     drop_tracebacks(error)
     # A path that only a WebSocket upgrade is answered on is nothing to plain HTTP.
@@ -179,7 +182,10 @@ async def _answer_http_exception(table: RouteTable, error: HTTPException) -> Res
         return _answer(Problem(405, message, "method_not_allowed", headers={"Allow": allowed}))
     if status == 404:
         path: str = request.scope["path"]  # As sent: the framework merges its slashes.
-        hint = hint_for(path) or hint_for_route(table.near(path))
+        if gateway.settings.node.role is NodeRole.WORKER:
+            hint = WORKER
+        else:
+            hint = hint_for(path) or hint_for_route(table.near(path))
         message = f"There is nothing at {path[:200]!r}. {hint}".rstrip()
         return _answer(Problem(404, message, "not_found"))
     if status >= 500:
