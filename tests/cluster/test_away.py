@@ -51,8 +51,14 @@ async def test_no_process_ends_and_no_run_is_lost_while_the_database_is_away(
 
 
 async def test_a_restart_of_each_node_in_turn_costs_no_answer(tmp_path: Path) -> None:
-    """Clients try again where they cannot connect, as behind a load balancer."""
-    async with machines(tmp_path, ROLES) as started, aiohttp.ClientSession() as http:
+    """Clients try again where they cannot connect, as behind a load balancer. Each request has a
+    connection of its own: a server that ends closes those that wait for another request, and a
+    client cannot know whether one that it has just sent was read."""
+    connector = aiohttp.TCPConnector(force_close=True)
+    async with (
+        machines(tmp_path, ROLES) as started,
+        aiohttp.ClientSession(connector=connector) as http,
+    ):
         over = asyncio.Event()
         seen: Counter[str] = Counter()
         clients = [

@@ -391,7 +391,7 @@ async def test_runs_whose_announcement_was_lost_are_found_and_sent_once(
         control = nodes.nodes[1].container.control()
         await control.look_at_other_nodes()
         with monkeypatch.context() as lost:
-            lost.setattr(nodes.nodes[0].container.bus(), "publish", lambda *_: None)
+            lost.setattr(nodes.nodes[0].container.bus(), "publish", lambda *_, **__: None)
             await send(nodes.first)
             await nodes.first.event("chat", runId="K", state="final")
 
@@ -485,7 +485,7 @@ async def test_a_client_of_one_agent_gets_nothing_more_of_a_session_that_another
             await send(app, "K", session="talk")
             own = (await app.event("chat", runId="K", state="final"))["payload"]["sessionKey"]
             with monkeypatch.context() as lost:
-                lost.setattr(nodes.nodes[0].container.bus(), "publish", lambda *_: None)
+                lost.setattr(nodes.nodes[0].container.bus(), "publish", lambda *_, **__: None)
                 await nodes.first.call("sessions.delete", {"key": own})
             await nodes.nodes[1].container.control().look_at_other_nodes()
             app.events.clear()

@@ -154,6 +154,8 @@ async def test_a_lease_that_is_renewed_does_not_expire(bench: Bench) -> None:
 
 async def test_a_lease_that_expires_is_another_owners(bench: Bench) -> None:
     claim, other = await bench.claimed(), Hands()
+    await bench.log.append(claim, [Started(0, 0)])
+    assert (await anext(bench.log.follow_kept("run-1"))).first == 1
     bench.queue.serve("other", other)
     await bench.expire()
 
