@@ -171,7 +171,7 @@ async def test_a_lease_that_expires_is_another_owners(bench: Bench) -> None:
         with pytest.raises(LeaseLost):
             await late
     record = await bench.record()
-    assert (record.owner, record.attempt, record.last_seq) == ("other", 2, 0)
+    assert (record.owner, record.attempt, record.last_seq) == ("other", 2, 1)
 
     await bench.queue.finish(taken, END)
     with pytest.raises(LeaseLost):
