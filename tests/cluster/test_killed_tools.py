@@ -9,7 +9,6 @@ import asyncio
 import os
 import random
 import secrets
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -18,11 +17,10 @@ from tests.cluster.nodes import Machines, machines
 from tests.e2e.tool_runs import (
     Model,
     Session,
+    check_calls,
     gateway_config,
     install,
     new_sessions,
-    wrong_history,
-    wrong_marks,
 )
 from tests.fakes.provider import FakeProvider
 
@@ -39,10 +37,8 @@ PATIENCE = 300.0
 async def test_no_call_that_must_not_be_repeated_is_made_twice(tmp_path: Path, kills: int) -> None:
     seed = secrets.randbelow(1_000_000)
     chance = random.Random(seed)  # noqa: S311 - moments, no secrets
-    install(tmp_path / "packages")
     marks = tmp_path / "marks"
-    path = os.pathsep.join([str(tmp_path / "packages"), os.environ.get("PYTHONPATH", "")])
-    environment = {"PYTHONPATH": path.rstrip(os.pathsep), "MARKS": str(marks)}
+    environment = install(tmp_path / "packages", marks)
     roles = {"a": "gateway", "b": "gateway", "w1": "worker", "w2": "worker"}
     model = Model(marks)
     sessions: list[Session] = []
@@ -56,22 +52,7 @@ async def test_no_call_that_must_not_be_repeated_is_made_twice(tmp_path: Path, k
                 sessions += own
                 await _killed(started, own, min(KILLS_PER_SESSION, kills - first), chance)
             await _settled(started, sessions)
-    lines = marks.read_text().splitlines()
-    wrong = [*model.wrong, *wrong_marks(lines)]
-    for session in sessions:
-        wrong += session.wrong
-        last = f"task {session.agent}-{session.name}-last 0"
-        wrong += wrong_history(model.conversations[last], lines)
-    ended = sum((session.ended for session in sessions), Counter())
-    interrupted = sum(
-        "interrupted: " in item.text for turn in model.turns.values() for item in turn
-    )
-    print(
-        f"{kills} kills (seed {seed}): {model.requests} model calls, {len(lines)} tool calls, "
-        f"{interrupted} interrupted calls, runs {dict(ended)}, {len(wrong)} violations"
-    )
-    assert not wrong, f"seed {seed}"
-    assert ended["ok"] > kills
+    check_calls(model, sessions, marks, kills=kills, seed=seed)
 
 
 async def _killed(

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
 import secrets
 import time
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -19,11 +17,10 @@ from tests.e2e.process import GatewayProcess
 from tests.e2e.tool_runs import (
     Model,
     Session,
+    check_calls,
     gateway_config,
     install,
     new_sessions,
-    wrong_history,
-    wrong_marks,
 )
 from tests.fakes.provider import FakeProvider
 
@@ -75,10 +72,8 @@ async def settled(gateway: GatewayProcess, sessions: list[Session]) -> dict[str,
 async def test_no_call_is_made_twice_and_no_step_is_lost(tmp_path: Path, kills: int) -> None:
     seed = secrets.randbelow(1_000_000)
     chance = random.Random(seed)  # noqa: S311 - moments, no secrets
-    install(tmp_path / "packages")
     marks = tmp_path / "marks"
-    path = os.pathsep.join([str(tmp_path / "packages"), os.environ.get("PYTHONPATH", "")])
-    environment = {"PYTHONPATH": path.rstrip(os.pathsep), "MARKS": str(marks)}
+    environment = install(tmp_path / "packages", marks)
     model = Model(marks)
     sessions: list[Session] = []
     start = 1.0
@@ -95,20 +90,5 @@ async def test_no_call_is_made_twice_and_no_step_is_lost(tmp_path: Path, kills: 
                 await killed_at_work(gateway, sessions[-4:], chance.uniform(0, LONGEST_LIFE))
                 start = (time.monotonic() - began + start) / 2
         unfinished = await settled(gateway, sessions)
-    lines = marks.read_text().splitlines()
-    wrong = [*model.wrong, *wrong_marks(lines)]
-    for session in sessions:
-        wrong += session.wrong
-        last = f"task {session.agent}-{session.name}-last 0"
-        wrong += wrong_history(model.conversations[last], lines)
-    ended = sum((session.ended for session in sessions), Counter())
-    interrupted = sum(
-        "interrupted: " in item.text for turn in model.turns.values() for item in turn
-    )
-    print(
-        f"{kills} kills (seed {seed}): {model.requests} model calls, {len(lines)} tool calls, "
-        f"{interrupted} interrupted calls, runs {dict(ended)}, {len(wrong)} violations"
-    )
-    assert not wrong, f"seed {seed}"
+    check_calls(model, sessions, marks, kills=kills, seed=seed)
     assert unfinished == {"queued": 0, "running": 0, "waiting": 0}
-    assert ended["ok"] > kills

@@ -4,6 +4,7 @@ clients, and what must hold of them."""
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 from collections import Counter
@@ -71,13 +72,39 @@ _TASK = re.compile(r"task (\S+) (\d+)")
 _LOST_TOO_OFTEN = re.compile(r"What executed the run died \d+ times\.")
 
 
-def install(folder: Path) -> None:
-    """A package with the tools, as an installer would put it there."""
+def check_calls(
+    model: Model, sessions: Sequence[Session], marks: Path, *, kills: int, seed: int
+) -> None:
+    """Assert that no call was made that may not be made, no history is wrong, and more runs have
+    ended well than processes were killed."""
+    lines = marks.read_text().splitlines()
+    wrong = [*model.wrong, *wrong_marks(lines)]
+    for session in sessions:
+        wrong += session.wrong
+        last = f"task {session.agent}-{session.name}-last 0"
+        wrong += wrong_history(model.conversations[last], lines)
+    ended = sum((session.ended for session in sessions), Counter())
+    interrupted = sum(
+        "interrupted: " in item.text for turn in model.turns.values() for item in turn
+    )
+    print(
+        f"{kills} kills (seed {seed}): {model.requests} model calls, {len(lines)} tool calls, "
+        f"{interrupted} interrupted calls, runs {dict(ended)}, {len(wrong)} violations"
+    )
+    assert not wrong, f"seed {seed}"
+    assert ended["ok"] > kills
+
+
+def install(folder: Path, marks: Path) -> dict[str, str]:
+    """A package with the tools, as an installer would put it there. The variables of a Gateway that
+    has it, and whose tools write to `marks`."""
     facts = folder / "marker-1.0.dist-info"
     facts.mkdir(parents=True)
     (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: marker\nVersion: 1.0\n")
     (facts / "entry_points.txt").write_text("[opensoul.tools]\nmarker = marker:Marker\n")
     (folder / "marker.py").write_text(TOOLS)
+    path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
+    return {"PYTHONPATH": path.rstrip(os.pathsep), "MARKS": str(marks)}
 
 
 def gateway_config(base_url: str) -> dict[str, Any]:
