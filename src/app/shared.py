@@ -25,6 +25,7 @@ from ..domain.ports import (
     RunSignals,
     SessionCatalog,
     SessionStore,
+    SummaryLocks,
     Watchers,
 )
 
@@ -60,6 +61,7 @@ class SharedStores:
 
     store: SessionStore
     catalog: SessionCatalog
+    summary_locks: SummaryLocks
     approvals: ApprovalBook
     calls: CallBook
     responses: ResponseBook

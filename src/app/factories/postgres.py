@@ -27,6 +27,7 @@ from ...adapters.persistence.postgres.sessions import (
     PostgresApprovals,
     PostgresResponses,
     PostgresStore,
+    PostgresSummaryLocks,
 )
 from ...domain.ports import Clock, CurrentSettings, KeyBook, NodeBus
 from ...domain.settings import NodeRole
@@ -60,6 +61,7 @@ def shared_stores(
     return SharedStores(
         store=store,
         catalog=store,
+        summary_locks=PostgresSummaryLocks(database, node_id),
         approvals=PostgresApprovals(database),
         calls=PostgresCalls(database),
         responses=PostgresResponses(database),

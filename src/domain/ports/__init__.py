@@ -13,7 +13,7 @@ from .responses import ResponseBook
 from .runners import NOTHING_SAID, AgentRunner, Archive, Commit, RunContext, Spent
 from .runs import RunEvents, RunQueue, RunSignals, Watchers, Worker
 from .sandbox import Sandbox
-from .sessions import OpenTurn, SessionCatalog, SessionStore, StoredSession, Turn
+from .sessions import OpenTurn, SessionCatalog, SessionStore, StoredSession, SummaryLocks, Turn
 from .settings import CurrentSettings
 from .tools import ApprovalBook, CallBook, KeyedCall, Toolbox, ToolContext
 from .web import WebClient, WebFailed, WebLimits, WebResource
@@ -64,6 +64,7 @@ __all__ = [
     "SessionStore",
     "Spent",
     "StoredSession",
+    "SummaryLocks",
     "ToolContext",
     "Toolbox",
     "Transcript",

@@ -3,5 +3,6 @@
 from .approvals import PostgresApprovals
 from .responses import PostgresResponses
 from .store import PostgresStore
+from .summary_locks import PostgresSummaryLocks
 
-__all__ = ["PostgresApprovals", "PostgresResponses", "PostgresStore"]
+__all__ = ["PostgresApprovals", "PostgresResponses", "PostgresStore", "PostgresSummaryLocks"]
