@@ -24,6 +24,7 @@ from ..domain.ports import (
     RunQueue,
     RunSignals,
     SessionCatalog,
+    SessionChanges,
     SessionStore,
     SummaryLocks,
     Watchers,
@@ -75,6 +76,7 @@ class SharedStores:
     bus: NodeBus
     nodes: NodeDirectory
     presence: PresenceBook
+    session_changes: SessionChanges
     meter: Meter
     configurations: ConfigurationBook
     heartbeats: HeartbeatBook

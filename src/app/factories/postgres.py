@@ -26,6 +26,7 @@ from ...adapters.persistence.postgres.runs import Bells, PostgresQueue, Postgres
 from ...adapters.persistence.postgres.sessions import (
     PostgresApprovals,
     PostgresResponses,
+    PostgresSessionChanges,
     PostgresStore,
     PostgresSummaryLocks,
 )
@@ -75,6 +76,7 @@ def shared_stores(
         bus=PostgresBus(events.bells, node_id),
         nodes=nodes,
         presence=PostgresPresence(database, node_id),
+        session_changes=PostgresSessionChanges(database, node_id),
         meter=PostgresMeter(events),
         configurations=PostgresConfigurations(database),
         heartbeats=PostgresHeartbeats(database),

@@ -8,7 +8,15 @@ from .heartbeats import HeartbeatBook
 from .knowledge import KnowledgeSource
 from .metrics import Meter, Metric, MetricKind, RunCounter, RunCounts
 from .models import Embedder, ModelClient
-from .nodes import MAX_PAYLOAD_BYTES, NodeBus, NodeDirectory, NodeInfo, OnMessage, PresenceBook
+from .nodes import (
+    MAX_PAYLOAD_BYTES,
+    NodeBus,
+    NodeDirectory,
+    NodeInfo,
+    OnMessage,
+    PresenceBook,
+    SessionChanges,
+)
 from .responses import ResponseBook
 from .runners import NOTHING_SAID, AgentRunner, Archive, Commit, RunContext, Spent
 from .runs import RunEvents, RunQueue, RunSignals, Watchers, Worker
@@ -61,6 +69,7 @@ __all__ = [
     "RunSignals",
     "Sandbox",
     "SessionCatalog",
+    "SessionChanges",
     "SessionStore",
     "Spent",
     "StoredSession",
