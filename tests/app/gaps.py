@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import psycopg
 
+from opensoul.adapters.persistence.postgres.runs import Bells, PostgresRunEvents
 from tests.app.serving import Served
 
 _LISTENING = """
@@ -37,7 +38,7 @@ async def unheard(
             number += 1
             await change(number)
             for node in nodes:
-                await node.container.run_events().bells.rung()
+                await bells_of(node).rung()
             if not await _count(server, listening):
                 return number
 
@@ -48,3 +49,9 @@ async def _count(server: psycopg.AsyncConnection[tuple[object, ...]], listening:
     assert row is not None
     assert isinstance(row[0], int)
     return row[0]
+
+
+def bells_of(node: Served) -> Bells:
+    events = node.container.run_events()
+    assert isinstance(events, PostgresRunEvents)
+    return events.bells
