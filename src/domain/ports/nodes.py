@@ -90,6 +90,20 @@ class NodeDirectory(Protocol):
         ...
 
 
+class SessionChanges(Protocol):
+    """The last changes of Sessions by any process, as texts, for processes that have missed the
+    message of one. All methods raise StoreFailed."""
+
+    async def add(self, change_id: str, body: str) -> None:
+        """This process has made a change."""
+        ...
+
+    async def recent(self) -> tuple[tuple[str, str], ...]:
+        """The ids and texts of the changes that the other processes have made within some minutes,
+        oldest first; where they are very many, of the newest."""
+        ...
+
+
 class PresenceBook(Protocol):
     """The connected clients of each process, as text that expires where its process does not repeat
     it. All methods raise StoreFailed."""
