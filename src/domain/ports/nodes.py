@@ -42,6 +42,12 @@ class NodeBus(Protocol):
         function is called."""
         ...
 
+    async def listening(self, *topics: str) -> None:
+        """Return once messages that are published from now on reach the subscribers of these topics
+        here. Where messages are being lost it returns at once, and `on_gap` says when that is
+        over."""
+        ...
+
     def on_gap(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Call `listener` when messages may have been lost, until the returned function is
         called."""

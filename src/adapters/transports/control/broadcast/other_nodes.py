@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from .....domain.errors import GatewayError
@@ -30,6 +30,9 @@ class OtherNodes:
 
     Messages of the bus can be lost: missed runs and changes of sessions are looked for after a gap,
     and with each call of `look`, which is due every NODES_SECONDS.
+
+    Every accepted run is a message. A process without clients does not subscribe to them: otherwise
+    the cost of a run would grow with the number of processes.
     """
 
     def __init__(
@@ -43,20 +46,33 @@ class OtherNodes:
         self._bus = bus
         self._hub = hub
         self._tasks: set[asyncio.Task[None]] = set()
+        self._end_subscription: Callable[[], None] | None = None
         self._changes: ChangesOfNodes | None = None
         if changes is not None:
             self._changes = ChangesOfNodes(bus, changes, self._session_changed_elsewhere)
             session_service.on_change(self._session_changed)
         if bus.shared:
             gateway.on_run(self._run_begun)
-            bus.subscribe(_BEGUN, self._run_begun_elsewhere)
             bus.subscribe(HEARTBEATS, self._heartbeat_elsewhere)
             bus.on_gap(lambda: self._start(self._look()))
+            hub.on_connected = self._subscribe
+            hub.on_deserted = self._unsubscribe
 
     async def look(self) -> None:
         """Make up for lost messages."""
         if self._bus.shared:
             await self._tried(self._look())
+
+    async def _subscribe(self) -> None:
+        if self._end_subscription is None:
+            self._end_subscription = self._bus.subscribe(_BEGUN, self._run_begun_elsewhere)
+        await self._bus.listening(_BEGUN)
+
+    def _unsubscribe(self) -> None:
+        if self._end_subscription is not None:
+            self._end_subscription()
+            self._end_subscription = None
+        self._hub.forget_runs()
 
     async def _look(self) -> None:
         if self._changes is not None:

@@ -10,7 +10,8 @@ from typing import Any, Final
 from .....domain.ports import NodeBus, SessionChanges
 from .....domain.sessions import SessionKey
 
-_TOPIC: Final = "session_changes"
+_TOPIC: Final = "changes_of_sessions"
+"""Not `session_changes`: processes of an earlier version read messages without an id there."""
 _REMEMBERED: Final = 4_000
 """More than `SessionChanges.recent` returns."""
 
