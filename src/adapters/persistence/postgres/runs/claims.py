@@ -14,7 +14,7 @@ from ..availability import MOST_OUTAGE
 from ..columns import data
 from .bells import READY, channel_of, owner_channel
 from .endings import Endings
-from .held import HeldRun, Server, is_ephemeral
+from .held import HeldRun, Server
 from .process import Process, load_spec
 from .rows import STORED, Row, StoredRun, stored_of_row
 from .signals import Signals
@@ -98,10 +98,8 @@ class Claims:
         run.deadline = since + self._process.lease
         run.channel = channel_of(data(str(spec.session_key)))
         run.accepted_here = here
-        if here and is_ephemeral(record, record.fingerprint):
-            # Its client, which dies with this process, reads its events from memory: those of a
-            # short Run are stored with its end.
-            run.patient = True
+        # The events of a short Run are stored with its end.
+        run.patient = run.is_read_here
         run.signals = [number for number, _ in signals]
         run.abort_reason = stored.abort_reason
         depth = None if stored.lane is None else stored.depth

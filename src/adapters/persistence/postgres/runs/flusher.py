@@ -205,7 +205,8 @@ class Flusher:
 
 
 def ring_events(bells: Bells, run: HeldRun, batch: EventBatch, body: bytes, *, final: bool) -> None:
-    """The events are stored. Those that are not very long are in the bell."""
+    """The events are stored. Those that are not very long are in the bell, which is not urgent
+    where the Run's own client does not wait for it."""
     channel = session_channel(run.channel)
     if bells.is_alone() and not bells.hears(channel):
         return
@@ -214,4 +215,4 @@ def ring_events(bells: Bells, run: HeldRun, batch: EventBatch, body: bytes, *, f
     if len(body) <= _MOST_BODY:
         with suppress(UnicodeDecodeError):
             payload += body.decode()
-    bells.ring(channel, payload)
+    bells.ring(channel, payload, is_urgent=not run.is_read_here)

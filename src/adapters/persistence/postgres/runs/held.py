@@ -75,6 +75,12 @@ class HeldRun(Log):
     """Some of its events are on their way into the database."""
 
     @property
+    def is_read_here(self) -> bool:
+        """Whether its client, which cannot come back for it, reads its events from the memory of
+        this process: others may get them a moment later."""
+        return self.accepted_here and is_ephemeral(self.begun, self.begun.fingerprint)
+
+    @property
     def held_claim(self) -> Claim:
         if self.claim is None:
             raise LeaseLost(f"The lease of run {self.run_id!r} was lost.")
