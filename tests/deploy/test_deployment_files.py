@@ -124,7 +124,19 @@ def test_selectors_find_the_pods_that_they_are_for() -> None:
             continue
         wanted = selector.get("matchLabels", selector).items()
         found = [name for name, has in labels.items() if wanted <= has.items()]
-        assert found == [each["metadata"]["labels"]["app.kubernetes.io/component"]]
+        component = each["metadata"]["labels"].get("app.kubernetes.io/component")
+        assert component is None or found == [component]
+
+
+def test_prometheus_finds_every_node() -> None:
+    """Take-overs are counted by the workers that execute them."""
+    service = manifest("Service", "opensoul-nodes")["spec"]
+    found = [
+        each["spec"]["containers"][0]["name"]
+        for each in pods()
+        if service["selector"].items() <= each["metadata"]["labels"].items()
+    ]
+    assert (service["clusterIP"], found) == ("None", ["gateway", "worker"])
 
 
 def test_the_service_is_in_front_of_the_gateways() -> None:
