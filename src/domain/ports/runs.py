@@ -207,7 +207,9 @@ class Watchers(Protocol):
     that accepts such a Run counts from the beginning, and until it leaves or dies."""
 
     async def enter(self, run_id: str) -> None:
-        """This process has a follower of the Run. Raises StoreFailed."""
+        """This process has a follower of the Run, perhaps beside others that have entered or are
+        about to. Where this raises or is cancelled, that follower has not entered. Raises
+        StoreFailed."""
         ...
 
     def ended(self, run_id: str) -> None:
