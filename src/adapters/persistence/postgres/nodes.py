@@ -133,3 +133,6 @@ class PostgresNodes:
                     await self.show()
                 except StoreFailed as error:
                     logger.debug("a heartbeat was not stored", extra={"reason": str(error)})
+                except Exception:
+                    # The outermost handler of the task: a silent process counts as dead.
+                    logger.exception("a heartbeat failed unexpectedly")

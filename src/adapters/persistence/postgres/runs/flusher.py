@@ -130,6 +130,12 @@ class Flusher:
         except StoreFailed as error:
             self.trouble = f"Events of runs cannot be stored: {error} Storing is tried again."
             stored = {}
+        except Exception:
+            # The outermost handler of the task: without it nothing would be stored any more.
+            logger.exception("storing events of runs failed unexpectedly")
+            problem = "Events of runs cannot be stored: internal error."
+            self.trouble = f"{problem} Storing is tried again."
+            stored = {}
         else:
             self.trouble = None
         for run, batch in batches:
