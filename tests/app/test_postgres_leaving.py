@@ -302,7 +302,7 @@ async def live_on(directory: PostgresNodes, clock: Later, seconds: float) -> Non
     """So much time passes, in which the process shows that it is there."""
     for _ in range(4):
         clock.ahead += seconds / 4
-        await directory.show()
+        await directory.heartbeat()
 
 
 @pytest.mark.parametrize(
@@ -370,7 +370,7 @@ async def test_a_process_that_was_forgotten_enters_its_followers_again(
             before = await database(b).rows(watchers)
             await database(b).execute("DELETE FROM nodes WHERE name = 'b'")
             between = await database(b).rows(watchers)
-            await directory.show()
+            await directory.heartbeat()
             await until(b, watchers, 1)
         await client.leave()
 

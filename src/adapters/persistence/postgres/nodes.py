@@ -30,7 +30,8 @@ _LIST = """
 
 
 class PostgresNodes:
-    """A NodeDirectory. A process shows that it is there after each third of `lease` seconds."""
+    """A NodeDirectory. A process stores a heartbeat in each third of `lease` seconds. `steady`: a
+    clock in seconds that never jumps."""
 
     def __init__(
         self, database: Database, node_id: str, *, lease: float, steady: Clock = time.monotonic
@@ -46,21 +47,24 @@ class PostgresNodes:
         """Whether no other process was in the table at the last heartbeat, and none has joined."""
         self.on_join: list[Callable[[], None]] = []
         """Called when this process is in the table."""
-        self._shown_since: float | None = None
-        self._shown_at = 0.0
+        self._regular_since: float | None = None
+        """Since then no two heartbeats of this process were further apart than `lease`; None: none
+        was stored yet. By `steady`, as the next one."""
+        self._stored_at = 0.0
+        """When the last heartbeat was sent."""
         self.on_return: list[Callable[[], None]] = []
-        """Called after the process was entered again, because it was silent for so long that its
-        row was deleted."""
+        """Called after the row of this process was inserted again: it was deleted after KEEP_DEAD
+        seconds without a heartbeat."""
 
     @property
-    def knows_others(self) -> bool:
-        """Whether the heartbeats of the others can be relied on: every process was able to show
-        that it is there for as long as a lease, as this one was."""
+    def heartbeats_are_reliable(self) -> bool:
+        """Whether a process whose heartbeat is older than its lease is dead: this process was able
+        to store its own for more than a lease, so the others were able to, too."""
         now = self._steady()
         return (
-            self._shown_since is not None
-            and now - self._shown_since > self._lease
-            and now - self._shown_at < self._lease
+            self._regular_since is not None
+            and now - self._regular_since > self._lease
+            and now - self._stored_at < self._lease
         )
 
     async def list(self) -> tuple[NodeInfo, ...]:
@@ -85,7 +89,7 @@ class PostgresNodes:
 
     async def join(self, describe: Callable[[], NodeInfo]) -> None:
         self._describe = describe
-        await self._show(describe())
+        await self._store_heartbeat(describe())
         for joined in self.on_join:
             joined()
         self._heartbeats = asyncio.create_task(self._go_on(), name="heartbeats")
@@ -99,27 +103,26 @@ class PostgresNodes:
         self._leaving.clear()
         try:
             await self._database.execute(_LEAVE, (self.id,))
-        except StoreFailed as error:  # The others see that it is silent.
+        except StoreFailed as error:  # Its heartbeats end.
             logger.warning("the node's row was not deleted", extra={"reason": str(error)})
 
-    async def show(self) -> None:
-        """Store that the process is there, as is done after each third of a lease. Raises
-        StoreFailed."""
-        if self._describe is not None and await self._show(self._describe()):
+    async def heartbeat(self) -> None:
+        """Store a heartbeat now. Raises StoreFailed."""
+        if self._describe is not None and await self._store_heartbeat(self._describe()):
             for returned in self.on_return:
                 returned()
 
-    async def _show(self, node: NodeInfo) -> bool:
-        """Whether the process was not in the table."""
+    async def _store_heartbeat(self, node: NodeInfo) -> bool:
+        """Insert or update the row of this process; whether there was none. Raises StoreFailed."""
         asked_at = self._steady()
         values = (
             *(self.id, data(node.name), node.role, node.version, data(node.host), node.pid),
             *(data(node.address), node.configuration, self._lease, KEEP_DEAD, self.id),
         )
         row = await self._database.row(_HEARTBEAT, values)
-        if self._shown_since is None or asked_at - self._shown_at > self._lease:
-            self._shown_since = asked_at
-        self._shown_at = asked_at
+        if self._regular_since is None or asked_at - self._stored_at > self._lease:
+            self._regular_since = asked_at
+        self._stored_at = asked_at
         self.is_alone = row is not None and row[1]
         return row is not None and bool(row[0])
 
@@ -130,7 +133,7 @@ class PostgresNodes:
                     await self._leaving.wait()
             except TimeoutError:
                 try:
-                    await self.show()
+                    await self.heartbeat()
                 except StoreFailed as error:
                     logger.debug("a heartbeat was not stored", extra={"reason": str(error)})
                 except Exception:

@@ -103,7 +103,7 @@ class Endings:
         if reason is not None:
             run.closing = False
             self._held.append(run, (waiting,))
-            run.owner = claim.owner  # The event has let it go.
+            run.owner = claim.owner  # Which `append` has cleared.
             await self.finish(claim, Aborted(text(reason)))
             return
         self._held.append(run, (waiting,))
@@ -144,7 +144,8 @@ class Endings:
         return True
 
     def _gives_up(self, since: float) -> bool:
-        """A process that ends leaves a Run to the others sooner."""
+        """Whether the end is not to be stored any more, after attempts since that time: after
+        MOST_OUTAGE seconds, and sooner where the process is to end."""
         most = _OUTAGE_AT_END if self._process.refusing else MOST_OUTAGE
         return self._process.steady() > since + most
 

@@ -50,7 +50,7 @@ class Process:
         self.node = node
         self.servers: dict[str, Server] = {}
         self.more = False
-        """Runs may be ready that found no slot here."""
+        """There may be ready Runs for which no slot was free here."""
         self.refusing = False
         self.accepted: dict[str, None] = {}
         """The ids of Runs that were accepted here and end with their last follower, oldest first:
@@ -88,7 +88,7 @@ class Process:
         self.bells.ring(READY, self.node)
 
     def settled(self, next_turn: str) -> None:
-        """What comes next in a lane, as lane_settle returns it."""
+        """Have the next in a lane begin; `next_turn`: what lane_settle has returned."""
         if next_turn == "run":
             self.ready()
         elif next_turn == self.node:
@@ -108,7 +108,8 @@ class Process:
     # Tasks
 
     def aside(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Do something that nobody waits for, before the queue is closed."""
+        """Do the work in a task, which has ended before the queue is closed. Its GatewayError is
+        logged."""
         self.add_task(asyncio.create_task(work)).add_done_callback(_report)
 
     def add_task(self, task: asyncio.Task[Any]) -> asyncio.Task[Any]:
@@ -128,7 +129,8 @@ def depth_of(spec: RunSpec) -> int:
 
 
 def load_spec(stored: StoredRun) -> RunSpec:
-    """A spec that cannot be read is that of a Run that cannot go on."""
+    """The Run's spec. Where it cannot be read, it is one without messages, as for a Run that cannot
+    go on."""
     try:
         return stored.load_spec()
     except Undecodable:
@@ -139,10 +141,10 @@ def load_spec(stored: StoredRun) -> RunSpec:
 def _report(task: asyncio.Task[Any]) -> None:
     error = None if task.cancelled() else task.exception()
     if isinstance(error, GatewayError | Undecodable):
-        logger.warning("a run's signal got lost", extra={"reason": str(error)})
+        logger.warning("a task of the run queue failed", extra={"reason": str(error)})
     elif error is not None:
         raise error
 
 
 def _nothing() -> None:
-    """Nothing is to be done yet."""
+    """The default of callbacks."""

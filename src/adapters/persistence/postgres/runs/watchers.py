@@ -50,7 +50,7 @@ class PostgresWatchers:
         self._entering: Counter[str] = Counter()
         """By the id of a Run, the followers here for which its row is being stored."""
         self._leaving: dict[str, bool] = {}
-        """Runs that the last follower has left, while the database does not know: `goes_on`."""
+        """By id, the Runs whose last follower here has left, which is not stored yet: `goes_on`."""
         self._left_over: list[str] = []
         """Runs without followers here, of which there may be a row that is to be deleted."""
         if nodes is not None:
@@ -101,14 +101,14 @@ class PostgresWatchers:
         self._leaving.pop(run_id, None)
 
     async def look(self) -> None:
-        """Do what could not be done, and stop the Runs that work for nobody: their parents have
-        ended, or the processes of their last followers have died. Raises StoreFailed."""
+        """Repeat what has failed, and stop the Runs whose parents have ended, or of whose last
+        followers the processes have died. Raises StoreFailed."""
         for run_id, goes_on in list(self._leaving.items()):
             await self._leave(run_id, goes_on)
         await self._forget_left_over()
         if not self._process.works:
             return
-        if self._nodes is not None and self._nodes.knows_others:
+        if self._nodes is not None and self._nodes.heartbeats_are_reliable:
             numbers = self._held_for_others()
             found = await self._database.rows(f"{_ORPHANS} UNION ALL {_UNFOLLOWED}", (numbers,))
         else:
