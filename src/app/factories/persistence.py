@@ -1,4 +1,4 @@
-"""The stores: in files, or in memory where the configuration asks for that."""
+"""The stores: in a shared database, in files or in memory, as the configuration says."""
 
 from __future__ import annotations
 
@@ -81,14 +81,14 @@ def catalog(store: SessionStore) -> SessionCatalog:
 
 
 def stored_approvals(store: SessionStore, shared: SharedStores | None) -> ApprovalBook:
-    """Beside the sessions."""
+    """In the same database as the sessions."""
     if shared is not None:
         return shared.approvals
     return SqliteApprovals(store) if isinstance(store, SqliteStore) else MemoryApprovals()
 
 
 def stored_responses(store: SessionStore, shared: SharedStores | None) -> ResponseBook:
-    """The same."""
+    """In the same database as the sessions."""
     if shared is not None:
         return shared.responses
     return SqliteResponses(store) if isinstance(store, SqliteStore) else MemoryResponses()
@@ -126,7 +126,7 @@ def lock(locations: Locations, settings: CurrentSettings) -> Lock:
 def run_events(
     settings: CurrentSettings, clock: Clock, monotonic: Clock, shared: SharedStores | None
 ) -> RunEvents:
-    """Beside the sessions; in memory where those are, too."""
+    """In the same database as the sessions, in a file beside theirs, or in memory where they are."""
     chosen = settings()
     if shared is not None:
         return shared.run_events
