@@ -126,7 +126,7 @@ def lock(locations: Locations, settings: CurrentSettings) -> Lock:
 def run_events(
     settings: CurrentSettings, clock: Clock, monotonic: Clock, shared: SharedStores | None
 ) -> RunEvents:
-    """In the same database as the sessions, in a file beside theirs, or in memory where they are."""
+    """In the database of the sessions, in a file beside theirs, or in memory with them."""
     chosen = settings()
     if shared is not None:
         return shared.run_events
