@@ -6,7 +6,7 @@ import asyncio
 import secrets
 from collections.abc import Callable
 
-from .....domain.errors import GatewayBusy, RunAborted, SessionBusy, ShuttingDown
+from .....domain.errors import GatewayBusy, RunAborted, SessionBusy, ShuttingDown, StoreFailed
 from .....domain.runs import OnLeave, RunSpec, Submission, record_of
 from ...common import encode_spec, woken
 from ..availability import DatabaseAway
@@ -19,6 +19,7 @@ from .signals import PARENT_ENDED, Signals
 from .watches import retrieve
 
 _PATIENCE = 5.0
+_RETRY_AFTER = 0.5
 _SECONDS_PER_RUN_AHEAD = 5
 # A Run that this process executes at once for a client that cannot come back for it need not be on
 # the disk before it begins: it is with its turn, or with its first stored events.
@@ -82,18 +83,36 @@ class Accepting:
         except (asyncio.CancelledError, TimeoutError) as error:
             caller.on_release = None
             if not once:  # Whoever repeats the request gets the Run otherwise.
-                self._process.aside(self._abandon(entering))
+                self._process.aside(self._abandon(entering, spec.id))
             if isinstance(error, TimeoutError):
                 problem = f"The database has not accepted the run within {_PATIENCE:g} s."
                 raise DatabaseAway(problem) from error
+            raise
+        except StoreFailed:
+            # The statement may have been carried out, and only its answer was lost.
+            if not once:
+                self._process.aside(self._abandon(entering, spec.id))
             raise
         if caller.elsewhere:  # Not in the task above: a caller that has left releases it itself.
             caller.release()
         return submission
 
-    async def _abandon(self, entering: asyncio.Task[Submission]) -> None:
-        submission = await entering
-        await self._signals.abort(submission.record.id, "The client left.")
+    async def _abandon(self, entering: asyncio.Task[Submission], run_id: str) -> None:
+        """Stop the Run, unless it was refused. Tried again while the database cannot be reached."""
+        await asyncio.wait((entering,))
+        error = entering.exception()
+        if error is not None and not isinstance(error, StoreFailed):
+            return
+        since = self._process.steady()
+        while True:
+            try:
+                await self._signals.abort(run_id, "The client left.")
+            except DatabaseAway:
+                if self._process.gives_up(since):
+                    raise
+                await asyncio.sleep(_RETRY_AFTER)
+            else:
+                return
 
     async def _enter(
         self,

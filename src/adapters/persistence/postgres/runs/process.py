@@ -11,6 +11,7 @@ from .....domain.errors import GatewayError
 from .....domain.runs import RunSpec
 from .....domain.settings import LaneSettings
 from ...common import Undecodable
+from ..availability import MOST_OUTAGE
 from .bells import READY, owner_channel
 from .held import HeldRun, Server
 from .rows import StoredRun, spec_of
@@ -21,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 MOST_ACCEPTED = 10_000
+_OUTAGE_AT_END = 5.0
 
 
 class Process:
@@ -104,6 +106,11 @@ class Process:
             return False
         run.abort_reason = reason
         return True
+
+    def gives_up(self, since: float) -> bool:
+        """Whether what could not be stored since then, by `steady`, is not tried again: after
+        MOST_OUTAGE seconds, and sooner where this process is to end."""
+        return self.steady() > since + (_OUTAGE_AT_END if self.refusing else MOST_OUTAGE)
 
     # Tasks
 
