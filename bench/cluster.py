@@ -54,6 +54,7 @@ AGENTS = {
     "defaults": {"maxConcurrent": 64},
 }
 QUIET = {"logging": {"level": "warn"}}
+STREAMS = 16
 REMOTE, LOCAL = (
     {"a": "gateway", "w1": "worker"},
     {"n1": "all", "n2": "all"},
@@ -125,8 +126,11 @@ def quantiles(values: Sequence[float], *, unit: float = 1_000) -> str:
     return f"p50 {statistics.median(ordered) * unit:.1f}, p99 {last * unit:.1f} ms"
 
 
-async def load(ports: Sequence[int], at_once: int, seconds: float, body: bytes) -> int:
-    """Answers within that time to so many clients, which stay at their nodes."""
+async def load(
+    ports: Sequence[int], at_once: int, seconds: float, body: bytes, *, stream: bool = False
+) -> int:
+    """Answers within that time to so many clients, which stay at their nodes; with `stream` also
+    those that were begun within it."""
     answers, over = 0, False
 
     async def ask(port: int) -> None:
@@ -134,11 +138,11 @@ async def load(ports: Sequence[int], at_once: int, seconds: float, body: bytes) 
         client = await http.connected(port, SECRET)
         while not over:
             try:
-                await client.ask(body, stream=False)
+                await client.ask(body, stream=stream)
             except http.Closed:
                 client = await http.connected(port, SECRET)
                 continue
-            answers += not over
+            answers += stream or not over
         client.close()
 
     async with asyncio.TaskGroup() as tasks:
@@ -164,6 +168,12 @@ async def throughput(seconds: float) -> None:
             f"{nodes * 1_000 / answers:.2f}, database {server * 1_000 / answers:.2f}"
         )
 
+    await _with_processes(measure)
+
+
+async def _with_processes(
+    measure: Callable[[str, Sequence[int], Processes], Awaitable[None]],
+) -> None:
     async with alone() as process:
         await measure("SQLite, 1 process", [process.port], Processes([process.pid]))
     for count in (1, 2, 4, 8):
@@ -172,6 +182,24 @@ async def throughput(seconds: float) -> None:
             processes = Processes((one.pid for one in nodes), started.postgres.pid)
             ports = [one.process.port for one in nodes]
             await measure(f"PostgreSQL, {count} processes", ports, processes)
+
+
+async def runs_of_100_tokens(seconds: float) -> None:
+    """Processor time of streams with 50 tokens a second: as many at once, whatever the number of
+    processes."""
+    body = question("opensoul:stamped", stream=True, text="hello 100 0.02")
+    say(f"Runs of 100 tokens, {STREAMS} streams at once, {seconds:g} s")
+
+    async def measure(name: str, ports: Sequence[int], processes: Processes) -> None:
+        before = processes.cpu()
+        runs = await load(ports, STREAMS, seconds, body, stream=True)
+        nodes, server = (b - a for a, b in zip(before, processes.cpu(), strict=True))
+        say(
+            f"  {name:<22}{runs:5} runs   processor ms per run: nodes "
+            f"{nodes * 1_000 / runs:.1f}, database {server * 1_000 / runs:.1f}"
+        )
+
+    await _with_processes(measure)
 
 
 async def first_token(times: int) -> None:
@@ -315,6 +343,7 @@ def cases(*, quick: bool) -> dict[str, Callable[[], Awaitable[None]]]:
     seconds, times = (2.0, 15) if quick else (8.0, 100)
     return {
         "throughput": lambda: throughput(seconds),
+        "tokens": lambda: runs_of_100_tokens(seconds * 2),
         "first-token": lambda: first_token(times),
         "hand-over": lambda: hand_over(times // 2),
         "lag": lambda: lag(30, seconds),

@@ -178,7 +178,7 @@ class Container(DeclarativeContainer):
     router: Provider[ModelRouter] = Singleton(making.router, models, cooldowns)
     late_gateway: Provider[Late[Gateway]] = Singleton(Late)
     session_service: Provider[SessionService] = Singleton(
-        making.session_service, settings, store, catalog, queue, router, clock, new_id
+        making.session_service, settings, store, catalog, queue, router, clock, new_id, shared
     )
     agent_sessions: Provider[AgentSessions] = Singleton(
         making.agent_sessions, late_gateway, session_service, catalog, queue, run_events, settings

@@ -24,7 +24,9 @@ from ..domain.ports import (
     RunQueue,
     RunSignals,
     SessionCatalog,
+    SessionChanges,
     SessionStore,
+    SummaryLocks,
     Watchers,
 )
 
@@ -60,6 +62,7 @@ class SharedStores:
 
     store: SessionStore
     catalog: SessionCatalog
+    summary_locks: SummaryLocks
     approvals: ApprovalBook
     calls: CallBook
     responses: ResponseBook
@@ -73,6 +76,7 @@ class SharedStores:
     bus: NodeBus
     nodes: NodeDirectory
     presence: PresenceBook
+    session_changes: SessionChanges
     meter: Meter
     configurations: ConfigurationBook
     heartbeats: HeartbeatBook

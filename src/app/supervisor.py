@@ -100,12 +100,13 @@ class Supervisor:
             pause = min(seconds, backoff(failures)) if failures else seconds
 
     async def _attempt(self, supervised: _Supervised, work: Work) -> None:
-        """The outermost handler of a background task: its failure is counted and logged."""
+        """The outermost handler of a background task: its failure is counted and logged. Raises
+        CancelledError where the task was cancelled, also where the work has not noticed that:
+        `asyncio.wait_for`, which the driver of the database uses, may lose it in Python 3.11."""
         try:
             await work()
         except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
+            if _is_cancelled():
                 raise
             self._failed(supervised, error)  # Raised by the work; the task was not cancelled.
         except Exception as error:
@@ -114,6 +115,8 @@ class Supervisor:
             if supervised.failures:
                 logger.warning("a background task works again", extra={"task": supervised.name})
             supervised.failures = 0
+        if _is_cancelled():
+            raise asyncio.CancelledError
 
     def _failed(self, supervised: _Supervised, error: BaseException) -> None:
         if self._has_settled(supervised):
@@ -131,6 +134,12 @@ class Supervisor:
         if supervised.began is None:
             return False
         return asyncio.get_running_loop().time() - supervised.began >= self._settled
+
+
+def _is_cancelled() -> bool:
+    """Whether the current task is to end."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 def _sentence(supervised: _Supervised) -> str:

@@ -166,6 +166,36 @@ async def test_an_endless_task_is_healthy_again_when_it_has_run_for_a_while() ->
     await supervisor.close()
 
 
+@pytest.mark.parametrize("ends_with", [None, StoreFailed("the database is away")])
+@pytest.mark.parametrize("endless", [False, True])
+async def test_closing_ends_a_task_whose_work_has_lost_the_cancellation(
+    endless: bool, ends_with: Exception | None
+) -> None:
+    """As `asyncio.wait_for` may do, where what it waits for is done at that moment."""
+    supervisor, at_work = Supervisor(), asyncio.Event()
+    attempts = 0
+
+    async def work() -> None:
+        nonlocal attempts
+        attempts += 1
+        at_work.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if attempts > 1:
+                raise
+        if ends_with is not None:
+            raise ends_with
+
+    if endless:
+        supervisor.run("work", work)
+    else:
+        supervisor.every("work", 0.0, work)
+    await at_work.wait()
+    await asyncio.wait_for(supervisor.close(), 10)
+    assert attempts == 1
+
+
 async def test_closing_ends_tasks_at_work_and_in_a_pause(
     supervisor: Supervisor, pauses: Pauses
 ) -> None:

@@ -17,6 +17,7 @@ import pytest_asyncio
 from dependency_injector.providers import Provider
 
 from opensoul.client import Backoff, Client, Options
+from tests.app.gaps import bells_of
 from tests.app.nodes import LEASE, node
 from tests.app.serving import SECRET, Served
 from tests.approvals.office import ARGUMENTS, Courier, calls, installed
@@ -401,6 +402,38 @@ async def test_runs_whose_announcement_was_lost_are_found_and_sent_once(
         await send(nodes.first, "L")
         assert await numbers_until_end(nodes.second, "K") == [1, 2, 3, 4]
         assert await numbers_until_end(nodes.second, "L") == [1, 2, 3, 4]
+
+
+async def test_a_node_listens_to_the_runs_of_others_while_it_has_clients(
+    emptied_postgres: str, tmp_path: Path, provider: FakeProvider
+) -> None:
+    def listens(served: Served) -> bool:
+        return bells_of(served).hears("t_runs_begun")
+
+    async with two(tmp_path, emptied_postgres, provider) as nodes:
+        served = nodes.nodes[1]
+        await nodes.second.stop()
+        async with asyncio.timeout(PATIENCE):
+            while len(served.container.control().hub):  # noqa: ASYNC110 - no event tells
+                await asyncio.sleep(0.01)
+        assert [listens(one) for one in nodes.nodes] == [True, False]
+
+        await send(nodes.first)
+        await nodes.first.event("chat", runId="K", state="final")
+        async with (
+            connected(served.client, SECRET) as other,
+            connected(served.client, SECRET) as another,
+        ):
+            assert listens(served)
+            for client in (other, another):
+                await client.call("sessions.messages.subscribe", {"key": "main"})
+            await send(nodes.first, "L")
+            for client in (other, another):
+                assert await numbers_until_end(client, "L") == [1, 2, 3, 4]
+            # The run of the time without clients is nothing that these have missed.
+            await served.container.control().look_at_other_nodes()
+            await other.call("agents.list")
+            assert not [e for e in other.events if e["payload"].get("runId") == "K"]
 
 
 async def test_only_the_clients_of_a_node_that_stops_are_informed(

@@ -37,6 +37,9 @@ class FakeBus:
 
         return end
 
+    async def listening(self, *topics: str) -> None:
+        """Every message arrives."""
+
     def on_gap(self, listener: Callable[[], None]) -> Callable[[], None]:
         self.gaps.append(listener)
         return lambda: self.gaps.remove(listener)

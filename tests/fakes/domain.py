@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Collection,
+    Coroutine,
+    Iterable,
+    Sequence,
+)
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -327,6 +335,10 @@ class FakeRunEvents:
 
     async def find(self, run_id: str) -> RunRecord | None:
         return self.record(run_id) if run_id in self.records else None
+
+    async def which_go_on(self, run_ids: Collection[str]) -> frozenset[str]:
+        known = (self.record(run_id) for run_id in run_ids if run_id in self.records)
+        return frozenset(record.id for record in known if not record.status.final)
 
     async def cursor(self, run_id: str) -> str | None:
         return run_id if run_id in self.records else None

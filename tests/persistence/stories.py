@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -49,6 +49,9 @@ class Story:
 
     async def find(self, run_id: str) -> RunRecord | None:
         return await self.events.find(run_id)
+
+    async def which_go_on(self, run_ids: Collection[str]) -> frozenset[str]:
+        return await self.events.which_go_on(run_ids)
 
     async def cursor(self, run_id: str) -> str | None:
         return await self.events.cursor(run_id)

@@ -94,6 +94,21 @@ async def test_runs_of_one_session_follow_one_another_over_two_processes(postgre
         assert await rows(first, "SELECT count(*) FROM lanes") == [(0,)]
 
 
+async def test_which_runs_go_on_is_known_at_every_process(postgres_url: str) -> None:
+    async with AsyncExitStack() as stack:
+        one, other = await nodes(stack, postgres_url, 2)
+        for name in ("held", "ended", "queued"):
+            await one.queue.enqueue(run(name, session_key=talk(name)))
+        await one.queue.finish(one.hands.claims[1], END)
+        await one.queue.enqueue(run("behind", session_key=talk("held")))
+        asked = ["held", "ended", "queued", "behind", "nobody"]
+        for process in (one, other):
+            assert await process.events.which_go_on(asked) == {"held", "queued", "behind"}
+            listed = (await process.events.list(RunQuery(status=RunStatus.QUEUED))).runs
+            assert [record.id for record in listed] == ["behind", "queued", "held"]
+            assert not (await process.events.list(RunQuery(status=RunStatus.WAITING))).runs
+
+
 async def test_a_run_is_claimed_by_one_process(postgres_url: str) -> None:
     async with AsyncExitStack() as stack:
         (gateway,) = await nodes(stack, postgres_url, 1, works=False)

@@ -140,6 +140,17 @@ async def test_how_a_run_stands_is_known_at_once(
     assert await log.find("other") is None
 
 
+async def test_which_of_many_runs_go_on_is_known_at_once(story_of: Story) -> None:
+    for run_id in ("begun", "told", "over", STRANGE):
+        await story_of.open(record(run_id))
+    await story_of.put("told", Started(0.0, 0.0), TextDelta("a"))
+    await story_of.put("over", END)
+    asked = ["begun", "told", "over", STRANGE, "nobody"]
+    assert await story_of.which_go_on(asked) == {"begun", "told", STRANGE}
+    assert await story_of.which_go_on(["over"]) == frozenset()
+    assert await story_of.which_go_on([]) == frozenset()
+
+
 async def test_strange_texts_are_kept_as_they_are(story_of: Story) -> None:
     strange = record(
         STRANGE,

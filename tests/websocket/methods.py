@@ -212,6 +212,7 @@ def dependencies(bench: Bench) -> Dependencies:
         gateway=bench.gateway,
         bus=SingleNode("node"),
         presence=None,
+        session_changes=None,
         heartbeats=MemoryHeartbeats(),
         session_service=bench.session_service,
         approvals=missing,

@@ -103,6 +103,7 @@ def control(
             gateway=gateway,
             bus=bus,
             presence=None if shared is None else shared.presence,
+            session_changes=None if shared is None else shared.session_changes,
             heartbeats=MemoryHeartbeats() if shared is None else shared.heartbeats,
             session_service=session_service,
             approvals=approvals,

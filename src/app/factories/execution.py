@@ -184,6 +184,7 @@ def session_service(
     router: ModelRouter,
     clock: Clock,
     new_id: NewId,
+    shared: SharedStores | None,
 ) -> SessionService:
     return SessionService(
         settings=settings,
@@ -193,6 +194,7 @@ def session_service(
         compactor=Compactor(router, clock=clock),
         clock=clock,
         new_id=new_id,
+        summary_locks=None if shared is None else shared.summary_locks,
     )
 
 

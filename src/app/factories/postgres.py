@@ -26,7 +26,9 @@ from ...adapters.persistence.postgres.runs import Bells, PostgresQueue, Postgres
 from ...adapters.persistence.postgres.sessions import (
     PostgresApprovals,
     PostgresResponses,
+    PostgresSessionChanges,
     PostgresStore,
+    PostgresSummaryLocks,
 )
 from ...domain.ports import Clock, CurrentSettings, KeyBook, NodeBus
 from ...domain.settings import NodeRole
@@ -60,6 +62,7 @@ def shared_stores(
     return SharedStores(
         store=store,
         catalog=store,
+        summary_locks=PostgresSummaryLocks(database, node_id),
         approvals=PostgresApprovals(database),
         calls=PostgresCalls(database),
         responses=PostgresResponses(database),
@@ -73,6 +76,7 @@ def shared_stores(
         bus=PostgresBus(events.bells, node_id),
         nodes=nodes,
         presence=PostgresPresence(database, node_id),
+        session_changes=PostgresSessionChanges(database, node_id),
         meter=PostgresMeter(events),
         configurations=PostgresConfigurations(database),
         heartbeats=PostgresHeartbeats(database),

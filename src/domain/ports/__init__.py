@@ -8,12 +8,20 @@ from .heartbeats import HeartbeatBook
 from .knowledge import KnowledgeSource
 from .metrics import Meter, Metric, MetricKind, RunCounter, RunCounts
 from .models import Embedder, ModelClient
-from .nodes import MAX_PAYLOAD_BYTES, NodeBus, NodeDirectory, NodeInfo, OnMessage, PresenceBook
+from .nodes import (
+    MAX_PAYLOAD_BYTES,
+    NodeBus,
+    NodeDirectory,
+    NodeInfo,
+    OnMessage,
+    PresenceBook,
+    SessionChanges,
+)
 from .responses import ResponseBook
 from .runners import NOTHING_SAID, AgentRunner, Archive, Commit, RunContext, Spent
 from .runs import RunEvents, RunQueue, RunSignals, Watchers, Worker
 from .sandbox import Sandbox
-from .sessions import OpenTurn, SessionCatalog, SessionStore, StoredSession, Turn
+from .sessions import OpenTurn, SessionCatalog, SessionStore, StoredSession, SummaryLocks, Turn
 from .settings import CurrentSettings
 from .tools import ApprovalBook, CallBook, KeyedCall, Toolbox, ToolContext
 from .web import WebClient, WebFailed, WebLimits, WebResource
@@ -61,9 +69,11 @@ __all__ = [
     "RunSignals",
     "Sandbox",
     "SessionCatalog",
+    "SessionChanges",
     "SessionStore",
     "Spent",
     "StoredSession",
+    "SummaryLocks",
     "ToolContext",
     "Toolbox",
     "Transcript",

@@ -43,6 +43,12 @@ class NodeBus(Protocol):
         function is called."""
         ...
 
+    async def listening(self, *topics: str) -> None:
+        """Return once messages that are published from now on reach the subscribers of these topics
+        here. Where messages are being lost it returns at once, and `on_gap` says when that is
+        over."""
+        ...
+
     def on_gap(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Call `listener` when messages may have been lost, until the returned function is
         called."""
@@ -88,6 +94,20 @@ class NodeDirectory(Protocol):
 
     async def leave(self) -> None:
         """Remove this process, which ends. Raises nothing; does nothing where it has not joined."""
+        ...
+
+
+class SessionChanges(Protocol):
+    """The last changes of Sessions by any process, as texts, for processes that have missed the
+    message of one. All methods raise StoreFailed."""
+
+    async def add(self, change_id: str, body: str) -> None:
+        """This process has made a change."""
+        ...
+
+    async def recent(self) -> tuple[tuple[str, str], ...]:
+        """The ids and texts of the changes that the other processes have made within some minutes,
+        oldest first; where they are very many, of the newest."""
         ...
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
 from ..messages import Message
@@ -68,6 +68,10 @@ class RunEvents(Protocol):
 
     async def find(self, run_id: str) -> RunRecord | None:
         """What is known of a Run; None when it is not known (any more)."""
+        ...
+
+    async def which_go_on(self, run_ids: Collection[str]) -> frozenset[str]:
+        """Those of the Runs that are known and have not ended, in one step however many."""
         ...
 
     async def cursor(self, run_id: str) -> str | None:

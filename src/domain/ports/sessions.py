@@ -185,6 +185,20 @@ class SessionStore(Protocol):
         ...
 
 
+class SummaryLocks(Protocol):
+    """Of the processes of a Gateway, one at a time has a summary of a Session written. Raises
+    StoreFailed."""
+
+    async def lock(self, key: SessionKey, seconds: float) -> bool:
+        """Keep other processes from it until `unlock`, for at most so long. False where another one
+        keeps this one from it. The lock of a process that has died ends by itself."""
+        ...
+
+    async def unlock(self, key: SessionKey) -> None:
+        """End the lock."""
+        ...
+
+
 @runtime_checkable
 class SessionCatalog(Protocol):
     """What is known of the Sessions in the store besides the turn that goes on now: for lists, for

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from ..access import Action, Principal, may, require
 from ..concurrency import shielded
-from ..errors import InvalidRequest, ModelFailed, UnknownSession
+from ..errors import InvalidRequest, ModelFailed, StoreFailed, UnknownSession
 from ..execution import Compactor, SummaryRefused, readable_tokens
 from ..messages import Role, text_message
-from ..ports import Clock, CurrentSettings, NewId, RunQueue, SessionCatalog, SessionStore, Turn
+from ..ports import (
+    Clock,
+    CurrentSettings,
+    NewId,
+    RunQueue,
+    SessionCatalog,
+    SessionStore,
+    SummaryLocks,
+    Turn,
+)
 from ..sessions import (
     ANYTHING,
     HARMLESS,
@@ -35,10 +46,16 @@ from ..sessions import (
 )
 from .ownership import sees_session, session_resource
 
+logger = logging.getLogger(__name__)
+
 _ALL = 100_000
 """Sessions that are looked through for those of a restricted principal."""
 _PATIENCE = 15.0
 """Seconds that a change of a session waits for the runs before it to end."""
+_LOCKED_BEYOND = 30.0
+"""Seconds that the lock of a summary outlasts the time limit of its model calls."""
+_LONGEST_LOCK = 3_600.0
+"""Seconds that it lasts at most where these have no time limit."""
 
 OnChange = Callable[[SessionKey, str, str], None]
 """Called with a Session, what was done to it (patched, reset, deleted, compacted, injected), and
@@ -67,6 +84,7 @@ class SessionService:
         compactor: Compactor,
         clock: Clock,
         new_id: NewId,
+        summary_locks: SummaryLocks | None = None,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -74,6 +92,8 @@ class SessionService:
         self._queue = queue
         self._compactor = compactor
         self._summarising: set[SessionKey] = set()
+        """The Sessions that this process has a summary written of."""
+        self._summary_locks = summary_locks
         self._clock = clock
         self._new_id = new_id
         self._on_change: list[OnChange] = []
@@ -267,27 +287,27 @@ class SessionService:
         agent = settings.agents.find(key.agent_id, param="key")
         agent = applied_to(agent, info.settings, settings.models)
         chars = agent.max_result_chars
-        session = await self._store.load(key, readable_tokens(agent), result_chars=chars)
-        if session is None:
-            raise UnknownSession(f"session not found: {key}")
-        kept, tokens, reason = session.tail, history_tokens(session.tail), ""
-        if key in self._summarising:
-            reason = "A summary of the session is being written already."
-            return CompactionOutcome(info, len(kept.messages), tokens, tokens, reason)
-        self._summarising.add(key)
-        before = tokens
-        try:
-            async with asyncio.timeout(agent.timeout):
-                kept, before = await self._compactor.compact_session(
-                    session, self._store, agent, instructions=instructions
-                )
-            tokens = history_tokens(kept)
-        except TimeoutError:
-            reason = f"The summary took longer than {agent.timeout:g} s."
-        except (SummaryRefused, ModelFailed) as error:
-            reason = error.message
-        finally:
-            self._summarising.discard(key)
+        limit = _LONGEST_LOCK if agent.timeout is None else agent.timeout + _LOCKED_BEYOND
+        async with self._summary_lock(key, limit) as is_locked:
+            # Read under the lock: it has the summary that another process has written before.
+            session = await self._store.load(key, readable_tokens(agent), result_chars=chars)
+            if session is None:
+                raise UnknownSession(f"session not found: {key}")
+            kept, tokens, reason = session.tail, history_tokens(session.tail), ""
+            if not is_locked:
+                reason = "A summary of the session is being written already."
+                return CompactionOutcome(info, len(kept.messages), tokens, tokens, reason)
+            before = tokens
+            try:
+                async with asyncio.timeout(agent.timeout):
+                    kept, before = await self._compactor.compact_session(
+                        session, self._store, agent, instructions=instructions
+                    )
+                tokens = history_tokens(kept)
+            except TimeoutError:
+                reason = f"The summary took longer than {agent.timeout:g} s."
+            except (SummaryRefused, ModelFailed) as error:
+                reason = error.message
         if not reason:
             self._tell(key, "compacted")
             info = await self._catalog.find(key) or info
@@ -312,6 +332,35 @@ class SessionService:
             return info, turn.run_id
 
         return await self._alone(key, work)
+
+    @asynccontextmanager
+    async def _summary_lock(self, key: SessionKey, seconds: float) -> AsyncIterator[bool]:
+        """Whether the Session is locked for a summary by this caller, in this process and over all,
+        until the context ends. `seconds`: for at most so long. Raises StoreFailed."""
+        locks = self._summary_locks
+        if key in self._summarising:
+            yield False
+            return
+        self._summarising.add(key)
+        try:
+            if locks is None:
+                yield True
+            elif await locks.lock(key, seconds):
+                try:
+                    yield True
+                finally:
+                    await self._unlock(locks, key)
+            else:
+                yield False
+        finally:
+            self._summarising.discard(key)
+
+    async def _unlock(self, locks: SummaryLocks, key: SessionKey) -> None:
+        try:
+            await shielded(locks.unlock(key))
+        except StoreFailed as error:  # The lock ends by itself.
+            extra = {"session": str(key), "reason": error.message}
+            logger.warning("a session stays locked for summaries for a while", extra=extra)
 
     async def _sees(self, principal: Principal, key: SessionKey) -> bool:
         return principal.agents is None or await sees_session(principal, key, self._catalog)

@@ -20,6 +20,9 @@ class SingleNode:
     def subscribe(self, topic: str, listener: OnMessage) -> Callable[[], None]:
         return _nothing
 
+    async def listening(self, *topics: str) -> None:
+        """There is nothing to wait for."""
+
     def on_gap(self, listener: Callable[[], None]) -> Callable[[], None]:
         return _nothing
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from itertools import count
 
 from ....domain.ports import Clock
@@ -76,6 +76,12 @@ class MemoryRunEvents:
     async def find(self, run_id: str) -> RunRecord | None:
         log = self._live.get(run_id)
         return None if log is None else log.record
+
+    async def which_go_on(self, run_ids: Collection[str]) -> frozenset[str]:
+        logs = ((run_id, self._live.get(run_id)) for run_id in run_ids)
+        return frozenset(
+            run_id for run_id, log in logs if log is not None and not log.record.status.final
+        )
 
     async def cursor(self, run_id: str) -> str | None:
         log = self._live.get(run_id)

@@ -36,6 +36,9 @@ class PostgresBus:
             self._bells.hear(_channel(topic), partial(self._received, topic))
         return partial(self._unsubscribe, topic, listener)
 
+    async def listening(self, *topics: str) -> None:
+        await self._bells.listening(*map(_channel, topics))
+
     def on_gap(self, listener: Callable[[], None]) -> Callable[[], None]:
         self._bells.on_again.append(listener)
         return lambda: self._bells.on_again.remove(listener)

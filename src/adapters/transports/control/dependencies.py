@@ -14,6 +14,7 @@ from ....domain.ports import (
     NodeBus,
     NodeDirectory,
     PresenceBook,
+    SessionChanges,
     Workspaces,
 )
 from ....domain.services import Approvals, Devices, Gateway, Keys, SessionService, ToolService
@@ -48,6 +49,8 @@ class Dependencies:
     bus: NodeBus
     presence: PresenceBook | None
     """Where the processes of this Gateway list their clients; None: there are no others."""
+    session_changes: SessionChanges | None
+    """Those of all processes; None: there are no others."""
     nodes: NodeDirectory
     heartbeats: HeartbeatBook
     session_service: SessionService

@@ -28,7 +28,9 @@ class ControlPlane:
         self._health_report = HealthReport(dependencies)
         self._handlers: Handlers | None = None
         sessions.on_change(self.hub.session_changed)
-        self._other_nodes = OtherNodes(dependencies.bus, self.hub, gateway, sessions)
+        self._other_nodes = OtherNodes(
+            dependencies.bus, self.hub, gateway, sessions, dependencies.session_changes
+        )
         book = dependencies.presence
         self._shared_presence = (
             None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from hmac import compare_digest
 
@@ -58,7 +58,8 @@ class Approvals:
         now = self._clock()
         pending = [one for one in await self.book.pending() if one.expires_at > now]
         seen = [one for one in pending if may_decide(principal, one)]
-        return tuple([one for one in seen if await self._waits(one.run_id)])
+        waiting = await self._which_wait(seen)
+        return tuple(one for one in seen if one.run_id in waiting)
 
     async def find(self, principal: Principal, approval_id: str) -> Approval:
         """Raises Forbidden, UnknownApproval, StoreFailed."""
@@ -113,7 +114,7 @@ class Approvals:
         approval = await self.find(principal, approval_id)
         if approval.decision is not None:
             raise _decided(approval)
-        if not await self._waits(approval.run_id):
+        if not await self._which_wait([approval]):
             raise ApprovalDecided(f"The run of approval {approval_id!r} has ended.")
         at = self._clock()
         decided = await self.book.decide(approval_id, decision, by=principal.id, at=at)
@@ -154,8 +155,10 @@ class Approvals:
         """Deny what nobody has decided in time, and let those Runs go on; close what a Run that has
         ended asked for. Raises StoreFailed."""
         now = self._clock()
-        for approval in await self._observed.look():
-            if approval.expires_at <= now or not await self._waits(approval.run_id):
+        pending = await self._observed.look()
+        waiting = await self._which_wait(pending)
+        for approval in pending:
+            if approval.expires_at <= now or approval.run_id not in waiting:
                 decided = await self.book.decide(approval.id, Decision.EXPIRED, by="", at=now)
                 if decided is not None and decided.decided_at == now:  # Not by another node.
                     await self._signals.resolve(
@@ -192,9 +195,11 @@ class Approvals:
         undecided = {approval.run_id for approval in await self.book.pending()}
         return frozenset(one for one in waiting if one[0] not in undecided)
 
-    async def _waits(self, run_id: str) -> bool:
-        record = await self._run_events.find(run_id)
-        return record is not None and not record.status.final
+    async def _which_wait(self, approvals: Sequence[Approval]) -> frozenset[str]:
+        """The Runs of these that have not ended."""
+        if not approvals:
+            return frozenset()
+        return await self._run_events.which_go_on({approval.run_id for approval in approvals})
 
 
 def _above(run_id: str, parents: Mapping[str, str]) -> list[str]:

@@ -128,7 +128,12 @@ class Bells:
         """The same, and return once the database knows; where it cannot be reached, that is made
         up for later."""
         self._handlers[channel] = heard
-        while channel not in self._listening and self._connected:
+        await self.listening(channel)
+
+    async def listening(self, *channels: str) -> None:
+        """Return once the database knows that these channels are to be heard, as in `listened`."""
+        awaited = set(channels)
+        while self._connected and (awaited & self._handlers.keys()) - self._listening:
             self._changed = self._changed or asyncio.get_running_loop().create_future()
             self._wanted.set()
             await asyncio.shield(self._changed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 
 from .....domain.errors import StoreFailed, UnknownRun
@@ -25,7 +25,7 @@ from .flusher import Flusher
 from .follow import Follower
 from .held import HeldRun, HeldRuns
 from .pruner import Pruner
-from .reads import find_run, list_runs
+from .reads import find_run, list_runs, which_go_on
 from .watches import Watches
 
 logger = logging.getLogger(__name__)
@@ -129,6 +129,14 @@ class PostgresRunEvents:
     async def find(self, run_id: str) -> RunRecord | None:
         found = await self._find(run_id)
         return None if found is None else found[1]
+
+    async def which_go_on(self, run_ids: Collection[str]) -> frozenset[str]:
+        """Of those that are held here the database may know less."""
+        held = [run for run_id in run_ids if (run := self.held.get(run_id)) is not None]
+        known = {run.run_id for run in held}
+        others = [run_id for run_id in run_ids if run_id not in known]
+        unfinished = await which_go_on(self.database, others) if others else frozenset()
+        return unfinished | {run.run_id for run in held if not run.record.status.final}
 
     async def cursor(self, run_id: str) -> str | None:
         found = await self._find(run_id)

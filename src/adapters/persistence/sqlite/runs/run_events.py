@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -223,6 +223,13 @@ class SqliteRunEvents:
     async def find(self, run_id: str) -> RunRecord | None:
         found = await self._find(run_id)
         return None if found is None else found[1]
+
+    async def which_go_on(self, run_ids: Collection[str]) -> frozenset[str]:
+        """Those are in memory, so that few of the others are looked for in the file."""
+        found = [await self.find(run_id) for run_id in run_ids]
+        return frozenset(
+            record.id for record in found if record is not None and not record.status.final
+        )
 
     async def cursor(self, run_id: str) -> str | None:
         found = await self._find(run_id)

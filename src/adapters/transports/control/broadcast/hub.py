@@ -69,6 +69,10 @@ class Hub:
         self.health_version = 1
         self._stopping = False
         self._presence_due: asyncio.TimerHandle | None = None
+        self.on_connected: Callable[[], Awaitable[None]] = _prepared
+        """Called for a new connection, before it is served."""
+        self.on_deserted: Callable[[], None] = _forgotten
+        """Called when the last connection has ended."""
         gateway.on_run(self._run_accepted)
 
     def __len__(self) -> int:
@@ -85,11 +89,14 @@ class Hub:
         if self.presence.connected(connection):
             self.schedule_presence()
         try:
+            await self.on_connected()
             yield
         finally:
             connection.is_gone = True
             del self._connections[connection.id]
             self.subscriptions.forget(connection)
+            if not self._connections:
+                self.on_deserted()
             if self.presence.disconnected(connection):
                 self.schedule_presence()
 
@@ -270,10 +277,15 @@ class Hub:
         if self._begun_runs is not None:
             await self._check_restricted()
             if not self.subscriptions:
-                self._begun_runs.forget_list()
+                self.forget_runs()
                 return
             for record in await self._begun_runs.missed():
                 self._run_accepted(record)
+
+    def forget_runs(self) -> None:
+        """No client is to be sent the Runs that others accept until the next one subscribes."""
+        if self._begun_runs is not None:
+            self._begun_runs.forget_list()
 
     def _broadcast_ended(self, run_id: str, task: asyncio.Task[RunBroadcaster]) -> None:
         """Log the failure of a broadcast. Callers that wait for the answer read the Run
@@ -315,3 +327,11 @@ class Hub:
                     and (await self._gateway.run(_PRINCIPAL, other_id)).status.final
                 ):
                     await asyncio.wait([other.task])
+
+
+async def _prepared() -> None:
+    """A connection can be served at once."""
+
+
+def _forgotten() -> None:
+    """Nothing is to be done without connections."""

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from .....domain.errors import GatewayError
-from .....domain.ports import NodeBus
+from .....domain.ports import NodeBus, SessionChanges
 from .....domain.runs import RunRecord
 from .....domain.services import Gateway, SessionService
 from .....domain.sessions import SessionKey
 from .hub import Hub
+from .session_changes import ChangesOfNodes
 
 logger = logging.getLogger(__name__)
 
@@ -21,35 +22,62 @@ NODES_SECONDS: Final = 10.0
 HEARTBEATS: Final = "heartbeats"
 """The topic of the payloads of `heartbeat` events."""
 _BEGUN: Final = "runs_begun"
-_SESSIONS: Final = "session_changes"
 
 
 class OtherNodes:
     """Publishes what happens in this process, and has the Hub send its clients what happens in
     others.
 
-    Messages of the bus can be lost: the Hub looks for missed runs after a gap, and with each call
-    of `look`, which is due every NODES_SECONDS.
+    Messages of the bus can be lost: missed runs and changes of sessions are looked for after a gap,
+    and with each call of `look`, which is due every NODES_SECONDS.
+
+    Every accepted run is a message. A process without clients does not subscribe to them: otherwise
+    the cost of a run would grow with the number of processes.
     """
 
     def __init__(
-        self, bus: NodeBus, hub: Hub, gateway: Gateway, session_service: SessionService
+        self,
+        bus: NodeBus,
+        hub: Hub,
+        gateway: Gateway,
+        session_service: SessionService,
+        changes: SessionChanges | None,
     ) -> None:
         self._bus = bus
         self._hub = hub
         self._tasks: set[asyncio.Task[None]] = set()
+        self._end_subscription: Callable[[], None] | None = None
+        self._changes: ChangesOfNodes | None = None
+        if changes is not None:
+            self._changes = ChangesOfNodes(bus, changes, self._session_changed_elsewhere)
+            session_service.on_change(self._session_changed)
         if bus.shared:
             gateway.on_run(self._run_begun)
-            session_service.on_change(self._session_changed)
-            bus.subscribe(_BEGUN, self._run_begun_elsewhere)
-            bus.subscribe(_SESSIONS, self._session_changed_elsewhere)
             bus.subscribe(HEARTBEATS, self._heartbeat_elsewhere)
-            bus.on_gap(lambda: self._start(self._hub.look()))
+            bus.on_gap(lambda: self._start(self._look()))
+            hub.on_connected = self._subscribe
+            hub.on_deserted = self._unsubscribe
 
     async def look(self) -> None:
         """Make up for lost messages."""
         if self._bus.shared:
-            await self._tried(self._hub.look())
+            await self._tried(self._look())
+
+    async def _subscribe(self) -> None:
+        if self._end_subscription is None:
+            self._end_subscription = self._bus.subscribe(_BEGUN, self._run_begun_elsewhere)
+        await self._bus.listening(_BEGUN)
+
+    def _unsubscribe(self) -> None:
+        if self._end_subscription is not None:
+            self._end_subscription()
+            self._end_subscription = None
+        self._hub.forget_runs()
+
+    async def _look(self) -> None:
+        if self._changes is not None:
+            await self._changes.look()
+        await self._hub.look()
 
     def _run_begun(self, record: RunRecord) -> None:
         # With the bell of the first events of a short Run.
@@ -60,10 +88,10 @@ class OtherNodes:
         self._hub.run_begun(run_id, key)
 
     def _session_changed(self, key: SessionKey, change: str, message_id: str) -> None:
-        self._publish(_SESSIONS, *key, change, message_id)
+        if self._changes is not None:
+            self._start(self._changes.publish(key, change, message_id))
 
-    def _session_changed_elsewhere(self, payload: str) -> None:
-        key, change, message_id = _read(payload)
+    def _session_changed_elsewhere(self, key: SessionKey, change: str, message_id: str) -> None:
         self._hub.session_changed(key, change, message_id)
         if message_id:
             self._start(self._hub.send_injected(key, message_id))
