@@ -194,13 +194,11 @@ async def test_a_migration_that_gets_no_lock_says_what_to_do(
     monkeypatch.setattr(migrations, "_MOST_WAIT", 0.0)
     async with await psycopg.AsyncConnection.connect(postgres_url) as long:
         await long.execute("SELECT FROM runs")
-        with pytest.raises(StoreFailed, match="9000 later needs a lock.* pg_stat_activity"):
+        with pytest.raises(StoreFailed, match=r"9000 later needs a lock.* pg_stat_activity"):
             await migrate_database(postgres_url)
 
 
-async def waits_for(
-    connection: psycopg.AsyncConnection[tuple[object, ...]], table: str
-) -> bool:
+async def waits_for(connection: psycopg.AsyncConnection[tuple[object, ...]], table: str) -> bool:
     """Whether a transaction waits for a lock of the table."""
     waiting = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = %s::regclass)"
     row = await (await connection.execute(waiting, (table,))).fetchone()

@@ -27,8 +27,8 @@ Script = tuple[int, str, str]
 
 # Until the end of the transaction: behind a pooler the next one may have another connection.
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('opensoul ' || current_schema(), 0))"
-# Shorter than deadlock_timeout, 1 s by default: of two transactions that wait for one another, it is
-# the migration that gives up, and none of a node.
+# Shorter than deadlock_timeout, 1 s by default: of two transactions that wait for one another, the
+# migration gives up, and none of a node.
 _HURRY = "SET LOCAL lock_timeout = '500ms'"
 _PAUSE = 0.5
 _MOST_WAIT = 60.0
@@ -71,9 +71,8 @@ async def _apply_patiently(connection: AsyncConnection[tuple[Any, ...]], script:
             if loop.time() > give_up_at:
                 raise StoreFailed(
                     f"Migration {script[0]:04} {script[1]} needs a lock that transactions of others"
-                    f" have held for {_MOST_WAIT:g} s; nothing of it was done. End them (SELECT *"
-                    " FROM pg_stat_activity ORDER BY xact_start shows the oldest first), and try"
-                    " again."
+                    f" have held for {_MOST_WAIT:g} s; nothing of it was done. End them (the view"
+                    " pg_stat_activity has them, with xact_start), and try again."
                 ) from error
         # Time for those that waited behind it; not at once with another process that tries.
         await asyncio.sleep(_PAUSE * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
