@@ -184,24 +184,26 @@ async def test_a_worker_of_either_version_goes_on_with_the_runs_of_a_killed_one(
     async with fleet(tmp_path, versions, chosen) as (nodes, _):
         a, b = nodes.started["a"], nodes.started["b"]
         async with a.client() as one, b.client() as other:
-            runs = {}
-            for number, client in enumerate((one, other) * 4):
-                name = f"long-{number}"
-                asked = question(name, 60, 0.05)
-                runs[name] = await client.run_agent(asked, session_key=f"agent:main:{name}")
-            for run in runs.values():
-                await nodes.started.work.until("token", run.run_id, 3)
+            runs, other_ends = {}, []
+            for number in range(8):
+                client, watcher = ((one, other), (other, one))[number % 2]
+                asked = question(f"long-{number}", 60, 0.05)
+                run = await client.run_agent(asked, session_key=f"agent:main:long-{number}")
+                runs[f"long-{number}"] = run
+                other_ends.append(watcher.follow(run.run_id))
             work = nodes.started.work
+            for run in runs.values():
+                await work.until("token", run.run_id, 3)
             lost = [run for run in runs.values() if nodes.started.busy(run.run_id).name == "w1"]
             await nodes.started["w1"].kill()
-            for name, run in runs.items():
-                for follower in (one, other):
-                    events = [event async for event in follower.follow(run.run_id).events()]
+            for (name, run), other_end in zip(runs.items(), other_ends, strict=True):
+                for end in (run, other_end):
+                    events = [event async for event in end.events()]
                     assert [event.seq for event in events] == list(range(1, len(events) + 1))
                     assert isinstance(events[-1], Finished), events[-1]
                     assert run_text(events) == text(name, 60)
                 history = await other.history(f"agent:main:{name}")
-                assert [one.text for one in history] == [question(name, 60, 0.05), text(name, 60)]
+                assert [turn.text for turn in history] == [question(name, 60, 0.05), text(name, 60)]
         assert lost
         assert len(lost) < len(runs)
         for run in runs.values():
