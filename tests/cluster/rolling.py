@@ -32,6 +32,8 @@ SENT = "It is sent."
 REFUSED = (aiohttp.ClientConnectorError, ConnectFailed)
 SERVICE_RESTART = 1012
 """The code with which a node that ends closes WebSockets."""
+CLIENTS = 2
+"""Of each kind."""
 PATIENCE = 300.0
 """A hang guard, in seconds, for what a client of each kind does at once."""
 _PAUSE = 0.05
@@ -93,7 +95,7 @@ class Load:
             asyncio.TaskGroup() as tasks,
         ):
             for kind in self._kinds:
-                for number in range(2):
+                for number in range(CLIENTS):
                     tasks.create_task(self._live(kind, number))
             try:
                 yield
@@ -101,8 +103,9 @@ class Load:
                 self._over.set()
 
     async def lap(self) -> None:
-        """Return when each client has begun something, and ended it well, from now on."""
-        goal = {kind: self._laps[kind] + 4 for kind in self._kinds}  # Two clients of each kind.
+        """Return when clients of each kind have begun something, and ended it, from now on."""
+        # Twice as many as there are clients of a kind: the first ones may have begun before.
+        goal = {kind: self._laps[kind] + 2 * CLIENTS for kind in self._kinds}
         async with asyncio.timeout(PATIENCE), self._lapped:
             await self._lapped.wait_for(
                 lambda: self.wrong or all(self._laps[kind] >= goal[kind] for kind in goal)

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import pytest
 
-OLDER = "f5964b54"
-"""The oldest version that serves beside this one: the first with a table of the processes."""
+OLDER = "f968547a9544"
+"""The first version with `store.url`, whose schema has the migrations up to 0010."""
 REPOSITORY = Path(__file__).parents[2]
 PINS = ("run.txt", "server.txt")
 PATIENCE = 900.0
