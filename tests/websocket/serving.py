@@ -12,7 +12,7 @@ from quart import Quart, request, websocket
 
 from opensoul.adapters.transports.control.connection.inbound import BoundedConnection
 from opensoul.adapters.transports.control.protocol.socket_control import Wire, wire_of
-from opensoul.app.lifecycle import Lifecycle
+from opensoul.app.lifecycle import Lifecycle, Stopping
 from opensoul.app.server.host import open_sockets, serve_until
 from opensoul.app.server.hypercorn import PeerConnections, Timing
 from opensoul.domain.settings import ListenSettings, Settings
@@ -45,8 +45,10 @@ class NoLifecycle(Lifecycle):
 
     async def stop(self) -> None: ...
 
-    def begin_drain(self) -> float:
-        return 0.0
+    def begin_leaving(self) -> Stopping:
+        return Stopping(linger=0.0, for_others=False, grace=0.0)
+
+    def begin_drain(self) -> None: ...
 
     @property
     def settings(self) -> Settings:

@@ -16,20 +16,27 @@ from quart import Quart
 
 from ...domain.concurrency import FairThreads
 from ...domain.settings import ListenSettings
-from ..lifecycle import Lifecycle
+from ..lifecycle import Lifecycle, Stopping
 from ..memory import give_large_blocks_back
 from ..signals import stop_on_signals
 from . import event_loop
-from .hypercorn import PeerConnections, ServerConfig, Timing, install
+from .hypercorn import Leaving, PeerConnections, ServerConfig, Timing, install
+
+logger = logging.getLogger(__name__)
 
 _BACKLOG = 1_024
 _KEEP_ALIVE = 75.0
+"""Seconds that an idle connection is kept. Longer than those at the other end keep one, since who
+closes it first sends nothing more on it: 60 s for nginx and most load balancers, 4 to 15 s for
+clients."""
 TLS_BUFFER = 60 * 1024
 """Receive buffer of a TLS connection, in bytes. The event loop decrypts all of it in one turn: for
 records of a single byte each, the usual megabytes would take a second. A client 100 ms away can
 still send half a megabyte a second."""
 _UNACKNOWLEDGED = 120_000
 """Milliseconds that sent bytes may stay unacknowledged before the connection is aborted."""
+_LAST_CONNECTIONS = 0.5
+"""Seconds for the first request of connections that were accepted last."""
 _LAST_WORDS = 5.0
 """Seconds for the rest of the responses after the last run."""
 
@@ -84,7 +91,8 @@ async def serve_until(
     websockets: Timing = Timing(),  # noqa: B008 (frozen)
     peers: PeerConnections | None = None,
 ) -> None:
-    """Serve on `sockets`, which are closed at the end, until `stop` is set; then drain.
+    """Serve on `sockets`, which are closed at the end, until `stop` is set; then let clients leave,
+    and drain.
 
     `peers` limits the connections of one address; by default according to the settings in force.
     """
@@ -93,12 +101,25 @@ async def serve_until(
     config = hypercorn_config(listen)
     config.websocket_timing = websockets
     config.peers = peers or PeerConnections.by(lambda: lifecycle.settings)
+    config.leaving = leaving = Leaving()
+    last: list[asyncio.Task[None]] = []
 
     async def until_stopped() -> None:
         on_ready(port)
         await stop.wait()
-        config.graceful_timeout = lifecycle.begin_drain() + _LAST_WORDS
+        stopping = lifecycle.begin_leaving()
+        config.graceful_timeout = stopping.grace + _LAST_WORDS
         config.shutdown_timeout = 2 * config.graceful_timeout
+        await _let_leave(leaving, stopping)
+        # hypercorn stops to listen when this returns.
+        last.append(asyncio.create_task(_end(leaving, stopping, lifecycle)))
+
+    async def until_stopped_or_failed() -> None:
+        try:
+            await until_stopped()
+        except BaseException:
+            leaving.end()
+            raise
 
     async with AsyncExitStack() as stack:
         for listener in opened:
@@ -111,8 +132,33 @@ async def serve_until(
             wrap_app(app, config.wsgi_max_body_size, "asgi"),
             config,
             sockets=sockets,
-            shutdown_trigger=until_stopped,
+            shutdown_trigger=until_stopped_or_failed,
         )
+        await asyncio.gather(*last)
+
+
+async def _let_leave(leaving: Leaving, stopping: Stopping) -> None:
+    """Serve on, and have clients leave by themselves."""
+    leaving.begin()
+    if not stopping.linger or not (len(leaving) or stopping.for_others):
+        return
+    logger.info(
+        "requests are answered until clients have left",
+        extra={"seconds": stopping.linger, "idle_connections": len(leaving)},
+    )
+    if stopping.for_others:
+        await asyncio.sleep(stopping.linger)
+    else:
+        await leaving.none_idle(stopping.linger)
+
+
+async def _end(leaving: Leaving, stopping: Stopping, lifecycle: Lifecycle) -> None:
+    """Close idle connections, and drain: once those that were accepted last have sent what they
+    were opened for."""
+    if stopping.linger:
+        await leaving.none_idle(_LAST_CONNECTIONS)
+    leaving.end()
+    lifecycle.begin_drain()
 
 
 def _check_certificate(config: ServerConfig) -> None:
