@@ -103,6 +103,18 @@ async def test_an_event_loop_that_was_stuck_is_named_until_it_beats_again() -> N
     assert again == {}
 
 
+async def test_a_gateway_that_is_left_by_its_clients_is_not_ready_and_takes_runs(
+    served: Served,
+) -> None:
+    stopping = served.container.lifecycle().begin_leaving()
+
+    async with served.client.get("/readyz") as ready, served.ask() as answered:
+        text = (await answered.json())["choices"][0]["message"]["content"]
+
+    assert (stopping.linger, stopping.for_others, stopping.grace) == (10, False, 20)
+    assert (ready.status, answered.status, text) == (503, 200, "Hello!")
+
+
 async def test_a_gateway_that_shuts_down_is_not_ready_and_takes_no_runs(served: Served) -> None:
     served.container.lifecycle().begin_drain()
     await asyncio.sleep(0)

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack, suppress
 
 from hypercorn.asyncio.run import worker_serve
@@ -19,7 +19,7 @@ from ...domain.settings import ListenSettings
 from ..lifecycle import Lifecycle, Stopping
 from ..memory import give_large_blocks_back
 from ..signals import stop_on_signals
-from . import event_loop
+from . import event_loop, listeners
 from .hypercorn import Leaving, PeerConnections, ServerConfig, Timing, install
 
 logger = logging.getLogger(__name__)
@@ -35,6 +35,9 @@ records of a single byte each, the usual megabytes would take a second. A client
 still send half a megabyte a second."""
 _UNACKNOWLEDGED = 120_000
 """Milliseconds that sent bytes may stay unacknowledged before the connection is aborted."""
+_LAST_HANDSHAKES = 0.25
+"""Seconds for connections that are being opened when listening ends. A client's system repeats an
+attempt that is ignored after one second."""
 _LAST_CONNECTIONS = 0.5
 """Seconds for the first request of connections that were accepted last."""
 _LAST_WORDS = 5.0
@@ -110,7 +113,7 @@ async def serve_until(
         stopping = lifecycle.begin_leaving()
         config.graceful_timeout = stopping.grace + _LAST_WORDS
         config.shutdown_timeout = 2 * config.graceful_timeout
-        await _let_leave(leaving, stopping)
+        await _let_leave(leaving, stopping, opened)
         # hypercorn stops to listen when this returns.
         last.append(asyncio.create_task(_end(leaving, stopping, lifecycle)))
 
@@ -137,10 +140,10 @@ async def serve_until(
         await asyncio.gather(*last)
 
 
-async def _let_leave(leaving: Leaving, stopping: Stopping) -> None:
-    """Serve on, and have clients leave by themselves."""
+async def _let_leave(leaving: Leaving, stopping: Stopping, opened: Iterable[socket.socket]) -> None:
+    """Serve on, and have clients leave by themselves; then accept the last connections."""
     leaving.begin()
-    if not stopping.linger or not (len(leaving) or stopping.for_others):
+    if not stopping.linger or (leaving.is_alone and not stopping.for_others):
         return
     logger.info(
         "requests are answered until clients have left",
@@ -150,6 +153,9 @@ async def _let_leave(leaving: Leaving, stopping: Stopping) -> None:
         await asyncio.sleep(stopping.linger)
     else:
         await leaving.none_idle(stopping.linger)
+    turned_away = [listeners.turn_away(listener) for listener in opened]
+    if all(turned_away):
+        await asyncio.sleep(_LAST_HANDSHAKES)
 
 
 async def _end(leaving: Leaving, stopping: Stopping, lifecycle: Lifecycle) -> None:

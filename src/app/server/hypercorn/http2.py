@@ -96,11 +96,13 @@ class RuledHttp2(H2Protocol):
         if leaving is not None and leaving.begun:
             # A client may look at what it has received only when it sends its next request.
             await first_of(self._gone, leaving.ended)
-        await self._part()
+            await self._part(getattr(self.config, "crossing_seconds", _FAREWELL))
+        else:
+            await self._part()
         return True
 
-    async def _part(self) -> None:
-        await within(self._gone, _FAREWELL)
+    async def _part(self, patience: float = _FAREWELL) -> None:
+        await within(self._gone, patience)
         await self.send(Closed())
 
     async def stream_send(self, event: StreamEvent) -> None:

@@ -86,10 +86,8 @@ class IdleWatch:
 
     async def stop(self) -> None:
         """The connection is not idle any more."""
-        self._is_idle = False
+        self._set_busy()
         self._end_extension()
-        if self._leaving is not None and self._leaving.begun:
-            self._leaving.not_idle()
         if self._deadline is None:
             return
         if self._expects_first:
@@ -135,8 +133,13 @@ class IdleWatch:
             loop = asyncio.get_running_loop()
             self._extension = loop.call_later(self._first, self._end_idle)
             return
-        self._is_idle = False
+        self._set_busy()
         await self._close()
+
+    def _set_busy(self) -> None:
+        self._is_idle = False
+        if self._leaving is not None and self._leaving.begun:
+            self._leaving.not_idle()
 
     def _end_extension(self) -> None:
         if self._extension is not None:
