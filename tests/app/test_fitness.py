@@ -126,3 +126,4 @@ async def test_a_gateway_that_shuts_down_is_not_ready_and_takes_no_runs(served: 
 
     assert (ready.status, list(failing["failing"])) == (503, ["gateway"])
     assert (refused.status, body["error"]["code"]) == (503, "shutting_down")
+    assert refused.headers["Retry-After"] == "1"
