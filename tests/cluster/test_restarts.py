@@ -34,6 +34,8 @@ PAUSES = (0.5, 3.0)
 HEADERS = {"Authorization": f"Bearer {SECRET}"}
 EACH = 2
 """Clients of each kind that are busy, and that are not."""
+SHORT, LONG = (5, 0.01), (300, 0.02)
+"""Tokens of an answer, and seconds for each. A long one lasts for longer than `LINGER`."""
 
 Ask = Callable[[str, str], Awaitable[str]]
 """Sends a question to the node at an address, on a connection that is kept; its answer. Raises
@@ -48,8 +50,8 @@ class NoAnswer(Exception):
     """A request was sent, and the connection has ended instead of an answer."""
 
 
-def body(name: str) -> dict[str, object]:
-    return {"model": "opensoul", "messages": [{"role": "user", "content": question(name)}]}
+def body(asked: str) -> dict[str, object]:
+    return {"model": "opensoul", "messages": [{"role": "user", "content": asked}]}
 
 
 def said(status: int, content: bytes) -> str:
@@ -62,9 +64,9 @@ def said(status: int, content: bytes) -> str:
 async def by_httpx() -> AsyncIterator[Ask]:
     async with httpx.AsyncClient(headers=HEADERS, timeout=60) as client:
 
-        async def ask(url: str, name: str) -> str:
+        async def ask(url: str, asked: str) -> str:
             try:
-                answer = await client.post(f"{url}/v1/chat/completions", json=body(name))
+                answer = await client.post(f"{url}/v1/chat/completions", json=body(asked))
             except httpx.ConnectError as error:
                 raise NotConnected from error
             return said(answer.status_code, answer.content)
@@ -78,7 +80,7 @@ async def by_openai() -> AsyncIterator[Ask]:
     async with AsyncExitStack() as stack:
         clients: dict[str, openai.AsyncOpenAI] = {}
 
-        async def ask(url: str, name: str) -> str:
+        async def ask(url: str, asked: str) -> str:
             if url not in clients:
                 clients[url] = await stack.enter_async_context(
                     openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=SECRET, max_retries=0)
@@ -86,7 +88,7 @@ async def by_openai() -> AsyncIterator[Ask]:
             try:
                 stream = await clients[url].chat.completions.create(
                     model="opensoul",
-                    messages=[{"role": "user", "content": question(name)}],
+                    messages=[{"role": "user", "content": asked}],
                     stream=True,
                 )
             except openai.APIConnectionError as error:
@@ -103,9 +105,9 @@ async def by_openai() -> AsyncIterator[Ask]:
 async def by_aiohttp() -> AsyncIterator[Ask]:
     async with aiohttp.ClientSession(headers=HEADERS) as client:
 
-        async def ask(url: str, name: str) -> str:
+        async def ask(url: str, asked: str) -> str:
             try:
-                async with client.post(f"{url}/v1/chat/completions", json=body(name)) as answer:
+                async with client.post(f"{url}/v1/chat/completions", json=body(asked)) as answer:
                     return said(answer.status, await answer.read())
             except aiohttp.ClientConnectorError as error:
                 raise NotConnected from error
@@ -118,7 +120,7 @@ async def by_socket() -> AsyncIterator[Ask]:
     """A client that sends on what it has, without a look at whether the connection has ended."""
     kept: dict[str, tuple[asyncio.StreamReader, asyncio.StreamWriter]] = {}
 
-    async def ask(url: str, name: str) -> str:
+    async def ask(url: str, asked: str) -> str:
         host, port = url.removeprefix("http://").split(":")
         if url not in kept:
             try:
@@ -126,7 +128,7 @@ async def by_socket() -> AsyncIterator[Ask]:
             except ConnectionRefusedError as error:
                 raise NotConnected from error
         reader, writer = kept[url]
-        content = json.dumps(body(name)).encode()
+        content = json.dumps(body(asked)).encode()
         head = (
             f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
             f"Authorization: Bearer {SECRET}\r\nContent-Type: application/json\r\n"
@@ -169,7 +171,9 @@ async def test_restarts_cost_clients_that_keep_connections_no_answer(tmp_path: P
             ):
                 ask = await stack.enter_async_context(client())
                 name = f"{kind}-{'busy' if busy else 'idle'}-{number}"
-                clients.create_task(_ask_until(over, started, ask, name, busy, seen))
+                clients.create_task(_ask_until(over, started, ask, name, seen, rests=not busy))
+            ask = await stack.enter_async_context(by_openai())
+            clients.create_task(_ask_until(over, started, ask, "openai-long", seen, LONG))
             at_work = [*started.gateways] * (RESTARTS // 2) + started.workers
             for node in at_work:
                 async with asyncio.timeout(120):
@@ -183,7 +187,14 @@ async def test_restarts_cost_clients_that_keep_connections_no_answer(tmp_path: P
 
 
 async def _ask_until(
-    over: asyncio.Event, started: Machines, ask: Ask, name: str, busy: bool, seen: Counter[str]
+    over: asyncio.Event,
+    started: Machines,
+    ask: Ask,
+    name: str,
+    seen: Counter[str],
+    size: tuple[int, float] = SHORT,
+    *,
+    rests: bool = False,
 ) -> None:
     gateways, at = started.gateways, 0
     for number in itertools.count():
@@ -193,7 +204,7 @@ async def _ask_until(
         while True:
             at += 1
             try:
-                answer = await ask(gateways[at % len(gateways)].url, own)
+                answer = await ask(gateways[at % len(gateways)].url, question(own, *size))
             except NotConnected:
                 seen["not connected"] += 1
                 await asyncio.sleep(0.05)
@@ -201,9 +212,10 @@ async def _ask_until(
             except (NoAnswer, httpx.HTTPError, openai.APIError, aiohttp.ClientError) as error:
                 seen[f"{name}: {error!r}"] += 1
                 break
-            seen["answered" if answer == text(own) else f"{name}: {answer}"] += 1
+            right = answer == text(own, size[0])
+            seen["answered" if right else f"{name}: {answer}"] += 1
             break
-        if not busy:
+        if rests:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(random.uniform(*PAUSES)):  # noqa: S311
                     await over.wait()
