@@ -137,9 +137,10 @@ async def test_a_request_that_crosses_the_end_is_not_carried_out_and_gets_no_res
         assert not served.begun.is_set()
 
 
-async def test_clients_that_keep_connections_lose_no_request_to_a_stop() -> None:
+@pytest.mark.parametrize("for_others", [True, False])
+async def test_clients_that_keep_connections_lose_no_request_to_a_stop(for_others: bool) -> None:
     """One after the other, without a pause, on the same pool, until nothing listens any more."""
-    stopping = Stopping(linger=0.5, for_others=True, grace=5.0)
+    stopping = Stopping(linger=0.5, for_others=for_others, grace=5.0)
     async with serving(stopping=stopping) as served:
 
         async def ask_on(client: aiohttp.ClientSession) -> int:
@@ -180,7 +181,8 @@ def asks(peer: Peer, path: str = "/nothing") -> int:
 
 async def goodbye(peer: Peer) -> tuple[int, int | None]:
     """The code of GOAWAY, and the number of the last request that was carried out."""
-    event = await peer.until(h2.events.ConnectionTerminated)
+    async with asyncio.timeout(PATIENCE):
+        event = await peer.until(h2.events.ConnectionTerminated)
     assert isinstance(event, h2.events.ConnectionTerminated)
     return int(event.error_code or 0), event.last_stream_id
 
