@@ -135,7 +135,8 @@ async def test_ctrl_c_waits_for_idle_clients_alone_and_a_second_one_for_nothing(
         ):
             for path, client in (("/healthz", one), ("/readyz", two)):
                 async with client.get(path) as response:
-                    assert (response.status, response.headers.get("Connection")) == (200, None)
+                    await response.read()  # Or else the connection is not kept.
+                assert (response.status, response.headers.get("Connection")) == (200, None)
             gateway.signal(signal.SIGINT)
             await asyncio.to_thread(gateway.until_logged, "until clients have left")
             async with one.get("/readyz") as response:
