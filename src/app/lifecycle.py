@@ -88,6 +88,17 @@ class Stopping:
     for_others: bool
     grace: float
 
+    @classmethod
+    def by(cls, settings: Settings) -> Stopping:
+        """The other nodes of a shared database answer the clients that leave, so a load balancer
+        gets the time to notice. Nobody is sent to a worker."""
+        is_worker = settings.node.role is NodeRole.WORKER
+        return cls(
+            linger=0.0 if is_worker else settings.shutdown_linger,
+            for_others=settings.store.url is not None,
+            grace=settings.shutdown_grace,
+        )
+
 
 Watch = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 """Follows changes of the configuration until the event is set."""
@@ -240,19 +251,9 @@ class Lifecycle:
             self._stack = stack.pop_all()
 
     def begin_leaving(self) -> Stopping:
-        """Be not ready from now on, and serve on, until `begin_drain`.
-
-        Other nodes of a shared database answer the clients that leave, so a load balancer gets the
-        time to notice. Nobody is sent to a worker.
-        """
+        """Be not ready from now on, and serve on, until `begin_drain`."""
         self._readiness.draining = True
-        settings = self._settings()
-        is_worker = settings.node.role is NodeRole.WORKER
-        return Stopping(
-            linger=0.0 if is_worker else settings.shutdown_linger,
-            for_others=settings.store.url is not None,
-            grace=settings.shutdown_grace,
-        )
+        return Stopping.by(self._settings())
 
     def begin_drain(self) -> None:
         """Take no more runs, and let those there finish for `gateway.shutdown.graceSeconds`."""

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from dependency_injector import providers
 
 from opensoul.adapters.persistence.memory.run_events import MemoryRunEvents
 from opensoul.adapters.persistence.memory.store import MemoryStore
+from opensoul.app.lifecycle import Stopping
 from opensoul.app.readiness import Readiness
 from opensoul.app.supervisor import Supervisor
 from opensoul.domain.errors import StoreFailed
+from opensoul.domain.models import Secret
+from opensoul.domain.settings import NodeRole, NodeSettings, StoreSettings
 from tests.app.serving import Served, config, serving
+from tests.fakes.domain import settings
 
 
 class SickStore(MemoryStore):
@@ -113,6 +118,18 @@ async def test_a_gateway_that_is_left_by_its_clients_is_not_ready_and_takes_runs
 
     assert (stopping.linger, stopping.for_others, stopping.grace) == (10, False, 20)
     assert (ready.status, answered.status, text) == (503, 200, "Hello!")
+
+
+def test_only_a_node_that_clients_leave_for_others_waits_for_a_load_balancer() -> None:
+    def of(role: NodeRole, url: str | None) -> tuple[float, bool]:
+        store = StoreSettings(url=None if url is None else Secret(url))
+        stopping = Stopping.by(replace(settings(), store=store, node=NodeSettings(role=role)))
+        return stopping.linger, stopping.for_others
+
+    assert of(NodeRole.ALL, None) == (10, False)
+    assert of(NodeRole.ALL, "postgresql://db") == (10, True)
+    assert of(NodeRole.GATEWAY, "postgresql://db") == (10, True)
+    assert of(NodeRole.WORKER, "postgresql://db") == (0, True)
 
 
 async def test_a_gateway_that_shuts_down_is_not_ready_and_takes_no_runs(served: Served) -> None:

@@ -111,7 +111,7 @@ async def serve_until(
         on_ready(port)
         await stop.wait()
         stopping = lifecycle.begin_leaving()
-        config.graceful_timeout = stopping.grace + _LAST_WORDS
+        config.graceful_timeout = stopping.grace + _LAST_CONNECTIONS + _LAST_WORDS
         config.shutdown_timeout = 2 * config.graceful_timeout
         await _let_leave(leaving, stopping, opened)
         # hypercorn stops to listen when this returns.
