@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..adapters.python_agents import PythonAgents
@@ -38,7 +39,7 @@ from ..domain.services import (
     Responses,
     ToolService,
 )
-from ..domain.settings import LoggingSettings, Settings
+from ..domain.settings import LoggingSettings, NodeRole, Settings
 from . import descriptors
 from .configurations import COMPARE_SECONDS, Configurations
 from .readiness import Readiness
@@ -75,6 +76,28 @@ class Control(Protocol):
     async def look_at_other_nodes(self) -> None: ...
 
     def begin_shutdown(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """The times of a stop, in seconds. `linger`: requests are answered as before, all that time
+    where they are `for_others`, and otherwise while a connection is idle. `grace`: then runs may
+    finish."""
+
+    linger: float
+    for_others: bool
+    grace: float
+
+    @classmethod
+    def by(cls, settings: Settings) -> Stopping:
+        """The other nodes of a shared database answer the clients that leave, so a load balancer
+        gets the time to notice. Nobody is sent to a worker."""
+        is_worker = settings.node.role is NodeRole.WORKER
+        return cls(
+            linger=0.0 if is_worker else settings.shutdown_linger,
+            for_others=settings.store.url is not None,
+            grace=settings.shutdown_grace,
+        )
 
 
 Watch = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
@@ -227,14 +250,18 @@ class Lifecycle:
             stack.push_async_callback(self._end_tasks)
             self._stack = stack.pop_all()
 
-    def begin_drain(self) -> float:
-        """Take no more runs, and let those there finish for the seconds that it returns."""
+    def begin_leaving(self) -> Stopping:
+        """Be not ready from now on, and serve on, until `begin_drain`."""
+        self._readiness.draining = True
+        return Stopping.by(self._settings())
+
+    def begin_drain(self) -> None:
+        """Take no more runs, and let those there finish for `gateway.shutdown.graceSeconds`."""
         grace = self._settings().shutdown_grace
         if self._drain is None:
             self._readiness.draining = True
             self._control.begin_shutdown()
             self._drain = asyncio.create_task(self._drain_runs(grace))
-        return grace
 
     async def stop(self) -> None:
         """Drain, then close everything in the opposite order of `start`; nothing if not started."""

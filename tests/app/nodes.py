@@ -80,6 +80,8 @@ async def _serving(
     own = home / name
     own.mkdir()
     of_node = {"role": role, "name": name, "leaseSeconds": lease}
-    whole = {**content, "store": {"url": url}, "node": of_node}
+    gateway = content.get("gateway", {})
+    gateway = {**gateway, "shutdown": {"lingerSeconds": 0, **gateway.get("shutdown", {})}}
+    whole = {**content, "gateway": gateway, "store": {"url": url}, "node": of_node}
     async with serving(own, whole, **(parts or {})) as served:
         yield served

@@ -35,7 +35,11 @@ def agent(target: str = "scripted:answer", name: str = "main") -> dict[str, Any]
 def node_config(role: str, name: str, sections: Mapping[str, Any]) -> dict[str, Any]:
     own: dict[str, Any] = {
         "node": {"role": role, "name": name, "leaseSeconds": LEASE},
-        "gateway": {"auth": {"token": SECRET}, "http": {"endpoints": ENDPOINTS}},
+        "gateway": {
+            "auth": {"token": SECRET},
+            "http": {"endpoints": ENDPOINTS},
+            "shutdown": {"lingerSeconds": 0},
+        },
         "agents": {"list": [agent()]},
         "logging": {"level": "warn"},
     }

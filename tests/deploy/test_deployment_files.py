@@ -50,8 +50,8 @@ NODES: Mapping[str, Node] = {
 """What serves, of each deployment."""
 
 
-def grace_of(config: str) -> float:
-    found = re.search(r"graceSeconds: (\d+)", config)
+def seconds_of(name: str, config: str) -> float:
+    found = re.search(rf"{name}: (\d+)", config)
     assert found is not None
     return float(found[1])
 
@@ -59,10 +59,22 @@ def grace_of(config: str) -> float:
 # What all have in common
 
 
-@pytest.mark.parametrize("node", NODES.values(), ids=NODES)
-def test_a_stop_leaves_ten_seconds_more_than_the_grace_of_runs(node: Node) -> None:
-    (config,) = node.files.values()
-    assert node.grace >= grace_of(config) + 10
+@pytest.mark.parametrize("name", NODES)
+def test_a_stop_leaves_ten_seconds_more_than_clients_and_runs_have(name: str) -> None:
+    (config,) = NODES[name].files.values()
+    linger = 0 if name == "worker" else seconds_of("lingerSeconds", config)
+    assert NODES[name].grace >= linger + seconds_of("graceSeconds", config) + 10
+
+
+def test_the_balancer_sees_that_a_node_stops_before_it_listens_no_more() -> None:
+    (config,) = NODES["compose"].files.values()
+    text = (DEPLOY / "haproxy.cfg").read_text("utf-8")
+    check = re.search(r"timeout check (\d+)s", text)
+    every = re.search(r"check inter (\d+)s fall (\d+)", text)
+    assert check is not None
+    assert every is not None
+    # The node answers its checks with 503 at once, so none of them takes its whole time.
+    assert seconds_of("lingerSeconds", config) > int(every[1]) * int(every[2]) + int(check[1])
 
 
 @pytest.mark.parametrize("node", NODES.values(), ids=NODES)

@@ -126,7 +126,8 @@ class Accepting:
             known = await process.events.find(spec.id) if once else None
             if known is not None:
                 return Submission(known, fresh=False)
-            raise ShuttingDown("The Gateway is shutting down and takes no more runs.")
+            problem = "The Gateway is shutting down and takes no more runs."
+            raise ShuttingDown(problem, retry_after=1)
         depth = depth_of(spec)
         server = process.choose() if process.works or spec.command is not None else None
         if spec.command is not None:
