@@ -80,22 +80,21 @@ class Control(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Stopping:
-    """The times of a stop, in seconds. `linger`: requests are answered as before, all that time
-    where they are `for_others`, and otherwise while a connection is idle. `grace`: then runs may
-    finish."""
+    """The times of a stop, in seconds: for `linger`, requests are answered as before; then, for
+    `grace`, runs may finish."""
 
     linger: float
-    for_others: bool
     grace: float
 
     @classmethod
     def by(cls, settings: Settings) -> Stopping:
-        """The other nodes of a shared database answer the clients that leave, so a load balancer
-        gets the time to notice. Nobody is sent to a worker."""
-        is_worker = settings.node.role is NodeRole.WORKER
+        """Only where other nodes of a shared database answer the clients that leave are clients and
+        load balancers given time. A worker has none."""
+        is_left_for_others = (
+            settings.store.url is not None and settings.node.role is not NodeRole.WORKER
+        )
         return cls(
-            linger=0.0 if is_worker else settings.shutdown_linger,
-            for_others=settings.store.url is not None,
+            linger=settings.shutdown_linger if is_left_for_others else 0.0,
             grace=settings.shutdown_grace,
         )
 

@@ -116,20 +116,20 @@ async def test_a_gateway_that_is_left_by_its_clients_is_not_ready_and_takes_runs
     async with served.client.get("/readyz") as ready, served.ask() as answered:
         text = (await answered.json())["choices"][0]["message"]["content"]
 
-    assert (stopping.linger, stopping.for_others, stopping.grace) == (10, False, 20)
+    assert stopping == Stopping(linger=0, grace=20)
     assert (ready.status, answered.status, text) == (503, 200, "Hello!")
 
 
 def test_only_a_node_that_clients_leave_for_others_waits_for_a_load_balancer() -> None:
-    def of(role: NodeRole, url: str | None) -> tuple[float, bool]:
+    def of(role: NodeRole, url: str | None) -> float:
         store = StoreSettings(url=None if url is None else Secret(url))
-        stopping = Stopping.by(replace(settings(), store=store, node=NodeSettings(role=role)))
-        return stopping.linger, stopping.for_others
+        own = replace(settings(), store=store, node=NodeSettings(role=role))
+        return Stopping.by(own).linger
 
-    assert of(NodeRole.ALL, None) == (10, False)
-    assert of(NodeRole.ALL, "postgresql://db") == (10, True)
-    assert of(NodeRole.GATEWAY, "postgresql://db") == (10, True)
-    assert of(NodeRole.WORKER, "postgresql://db") == (0, True)
+    assert of(NodeRole.ALL, None) == 0
+    assert of(NodeRole.ALL, "postgresql://db") == 10
+    assert of(NodeRole.GATEWAY, "postgresql://db") == 10
+    assert of(NodeRole.WORKER, "postgresql://db") == 0
 
 
 async def test_a_gateway_that_shuts_down_is_not_ready_and_takes_no_runs(served: Served) -> None:

@@ -151,7 +151,7 @@ async def serving(
     peers: PeerConnections | None = None,
     *,
     http2: bool = False,
-    stopping: Stopping = Stopping(linger=0.0, for_others=False, grace=0.0),  # noqa: B008 (frozen)
+    stopping: Stopping = Stopping(linger=0.0, grace=0.0),  # noqa: B008 (frozen)
 ) -> AsyncIterator[Served]:
     """Serve on a free port of this machine alone."""
     served = Served()

@@ -23,10 +23,9 @@ from tests.websocket.test_http2_rules import GET, Peer
 
 pytestmark = pytest.mark.both_loops
 
-LONG = 600.0
 PATIENCE = 20.0
-ALONE = Stopping(linger=LONG, for_others=False, grace=5.0)
-AT_ONCE = Stopping(linger=0.0, for_others=False, grace=5.0)
+SHORT = Stopping(linger=0.5, grace=5.0)
+AT_ONCE = Stopping(linger=0.0, grace=5.0)
 REQUEST = b"POST /body HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\nhi"
 
 
@@ -50,7 +49,7 @@ async def ended(served: Served) -> None:
 
 
 async def test_a_kept_connection_gets_one_more_answer_which_says_that_it_ends() -> None:
-    async with serving(stopping=ALONE) as served, connected(served.port) as tcp:
+    async with serving(stopping=SHORT) as served, connected(served.port) as tcp:
         tcp.send(REQUEST)
         assert b"connection:" not in await answer(tcp)
         await begins_to_leave(served)
@@ -60,28 +59,8 @@ async def test_a_kept_connection_gets_one_more_answer_which_says_that_it_ends() 
         await ended(served)
 
 
-async def test_a_server_without_idle_connections_ends_at_once() -> None:
-    async with serving(stopping=ALONE) as served:
-        served.stop.set()
-        await ended(served)
-
-
-async def test_a_server_ends_when_the_last_idle_client_has_left() -> None:
-    async with serving(stopping=ALONE) as served:
-        async with connected(served.port) as one, connected(served.port) as two:
-            for tcp in (one, two):
-                tcp.send(REQUEST)
-                await answer(tcp)
-            await begins_to_leave(served)
-            one.writer.close()
-            await one.writer.wait_closed()
-            assert not served.over.is_set()
-        await ended(served)
-
-
 async def test_new_connections_are_answered_for_all_the_time_where_others_take_over() -> None:
-    stopping = Stopping(linger=0.5, for_others=True, grace=5.0)
-    async with serving(stopping=stopping) as served:
+    async with serving(stopping=SHORT) as served:
         await begins_to_leave(served)
         async with connected(served.port) as tcp:
             tcp.send(REQUEST)
@@ -93,7 +72,7 @@ async def test_new_connections_are_answered_for_all_the_time_where_others_take_o
 
 
 async def test_a_response_that_could_not_say_so_any_more_is_followed_by_one_that_does() -> None:
-    async with serving(stopping=ALONE) as served, connected(served.port) as tcp:
+    async with serving(stopping=SHORT) as served, connected(served.port) as tcp:
         async with connected(served.port) as idle:
             idle.send(REQUEST)
             await answer(idle)
@@ -137,11 +116,9 @@ async def test_a_request_that_crosses_the_end_is_not_carried_out_and_gets_no_res
         assert not served.begun.is_set()
 
 
-@pytest.mark.parametrize("for_others", [True, False])
-async def test_clients_that_keep_connections_lose_no_request_to_a_stop(for_others: bool) -> None:
+async def test_clients_that_keep_connections_lose_no_request_to_a_stop() -> None:
     """One after the other, without a pause, on the same pool, until nothing listens any more."""
-    stopping = Stopping(linger=0.5, for_others=for_others, grace=5.0)
-    async with serving(stopping=stopping) as served:
+    async with serving(stopping=SHORT) as served:
 
         async def ask_on(client: aiohttp.ClientSession) -> int:
             count = 0
@@ -168,7 +145,7 @@ async def test_clients_that_keep_connections_lose_no_request_to_a_stop(for_other
 
 @asynccontextmanager
 async def speaking_http2(stopping: Stopping) -> AsyncIterator[tuple[Served, Peer]]:
-    async with serving(http2=True, stopping=stopping) as served, connected(served.port) as tcp:
+    async with serving(http2=True, stopping=SHORT) as served, connected(served.port) as tcp:
         yield served, Peer(tcp)
 
 
@@ -188,7 +165,7 @@ async def goodbye(peer: Peer) -> tuple[int, int | None]:
 
 
 async def test_an_idle_connection_of_http2_is_told_at_once() -> None:
-    async with speaking_http2(ALONE) as (served, peer):
+    async with speaking_http2(SHORT) as (served, peer):
         last = asks(peer)
         await peer.until(h2.events.StreamEnded, last)
         served.stop.set()
@@ -197,7 +174,7 @@ async def test_an_idle_connection_of_http2_is_told_at_once() -> None:
 
 
 async def test_a_connection_of_http2_ends_after_the_requests_that_are_in_work() -> None:
-    async with speaking_http2(ALONE) as (served, peer):
+    async with speaking_http2(SHORT) as (served, peer):
         held = asks(peer, "/held")
         await peer.until(h2.events.DataReceived, held)
         async with connected(served.port) as idle:
@@ -214,8 +191,7 @@ async def test_a_connection_of_http2_ends_after_the_requests_that_are_in_work() 
 
 
 async def test_the_first_request_of_a_new_connection_of_http2_is_answered() -> None:
-    stopping = Stopping(linger=0.5, for_others=True, grace=5.0)
-    async with serving(http2=True, stopping=stopping) as served:
+    async with serving(http2=True, stopping=SHORT) as served:
         await begins_to_leave(served)
         async with connected(served.port) as tcp:
             peer = Peer(tcp)
@@ -228,7 +204,7 @@ async def test_the_first_request_of_a_new_connection_of_http2_is_answered() -> N
 
 async def test_requests_after_the_end_of_listening_may_be_sent_again() -> None:
     """The ones in work are answered."""
-    stopping = Stopping(linger=0.1, for_others=True, grace=5.0)
+    stopping = Stopping(linger=0.1, grace=5.0)
     async with speaking_http2(stopping) as (served, peer):
         held = asks(peer, "/held")
         await peer.until(h2.events.DataReceived, held)
@@ -255,8 +231,7 @@ async def test_an_idle_connection_of_http2_ends_with_goodbye_after_the_keep_aliv
 
 async def test_httpx_loses_no_request_over_http2_to_a_stop() -> None:
     """It reads GOAWAY only when it has sent its next request, and sends that again."""
-    stopping = Stopping(linger=0.5, for_others=True, grace=5.0)
-    async with serving(http2=True, stopping=stopping) as served:
+    async with serving(http2=True, stopping=SHORT) as served:
         url = f"http://127.0.0.1:{served.port}/nothing"
         async with httpx.AsyncClient(http1=False, http2=True) as client:
             first = await client.get(url)

@@ -143,16 +143,13 @@ async def serve_until(
 async def _let_leave(leaving: Leaving, stopping: Stopping, opened: Iterable[socket.socket]) -> None:
     """Serve on, and have clients leave by themselves; then accept the last connections."""
     leaving.begin()
-    if not stopping.linger or (leaving.is_alone and not stopping.for_others):
+    if not stopping.linger:
         return
     logger.info(
         "requests are answered until clients have left",
         extra={"seconds": stopping.linger, "idle_connections": len(leaving)},
     )
-    if stopping.for_others:
-        await asyncio.sleep(stopping.linger)
-    else:
-        await leaving.none_idle(stopping.linger)
+    await asyncio.sleep(stopping.linger)
     turned_away = [listeners.turn_away(listener) for listener in opened]
     if all(turned_away):
         await asyncio.sleep(_LAST_HANDSHAKES)

@@ -260,9 +260,9 @@ class Shutdown(Section):
     """How long requests are answered as before after a stop was requested, while `/readyz` is 503
     and each answer says that its connection ends (`Connection: close`, or GOAWAY). Connections that
     are idle are closed after that. It should be longer than a load balancer needs to see that the
-    node is not ready, and than clients keep an idle connection (5 s with httpx and `openai`). A
-    Gateway without a database of several nodes waits only while a connection is idle; a worker does
-    not wait."""
+    node is not ready, and than clients keep an idle connection (5 s with httpx and `openai`). Only
+    for nodes with a shared database (`store.url`) that are no workers; others do not wait, since
+    nobody else answers their clients."""
     grace_seconds: Seconds = setting(20, addition=True)
     """How long runs may continue after `lingerSeconds`."""
 

@@ -44,11 +44,6 @@ class Leaving:
         """How many connections wait for a request."""
         return sum(one.is_idle for one in self._open)
 
-    @property
-    def is_alone(self) -> bool:
-        """Whether there is no connection."""
-        return not self._open
-
     def enter(self, connection: Kept) -> None:
         self._open.add(connection)
 
