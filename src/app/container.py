@@ -83,6 +83,7 @@ from ..domain.services import (
 )
 from . import factories as making
 from . import plugins
+from .abilities import Abilities
 from .late import Late
 from .lifecycle import Lifecycle, Lock, Prepare
 from .readiness import Readiness
@@ -294,8 +295,11 @@ class Container(DeclarativeContainer):
     readiness: Provider[Readiness] = Singleton(
         making.readiness, store, run_events, supervisor, python_agents
     )
+    abilities: Provider[Abilities] = Singleton(
+        making.abilities, settings, local, sandbox, python_agents
+    )
     node_info: Provider[Callable[[], NodeInfo]] = Singleton(
-        making.node_info, bus, settings, facts, executor
+        making.node_info, bus, settings, facts, executor, abilities
     )
     control: Provider[ControlPlane] = Singleton(
         making.control,
@@ -371,5 +375,6 @@ class Container(DeclarativeContainer):
         source,
         nodes,
         node_info,
+        abilities,
         configuration_watch,
     )

@@ -57,6 +57,7 @@ from .persistence import (
     workspaces,
 )
 from .process import (
+    abilities,
     configure_logging,
     facts,
     lifecycle,
@@ -78,6 +79,7 @@ from .tooling import (
 )
 
 __all__ = [
+    "abilities",
     "access",
     "agent_sessions",
     "all_tools",

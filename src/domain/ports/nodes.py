@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 MAX_PAYLOAD_BYTES = 7_000
@@ -70,6 +70,9 @@ class NodeInfo:
     """Runs that it executes."""
     alive: bool = True
     """It was heard of within its lease."""
+    unable: Mapping[str, str] = field(default_factory=dict)
+    """The agents whose Runs it does not execute, because it lacks what they need; with sentences
+    for everybody."""
 
 
 class NodeDirectory(Protocol):

@@ -46,6 +46,9 @@ class NodeSection(Section):
     lease_seconds: LeaseSeconds = setting(10, addition=True, restart=True)
     """Seconds after which another process takes over the runs of one that has stopped
     answering."""
+    agents: list[str] | None = setting(None, addition=True, restart=True)
+    """The ids of the agents that this process executes, such as those whose workspace it has. Runs
+    of the others are left to other processes. Left out: all agents."""
     config: Literal["file", "database"] = setting("file", addition=True, restart=True)
     """`database`: all nodes have the configuration that is in the database, and a change at one of
     them is in force at all. The file of each node then has the keys that are its own: `store`,

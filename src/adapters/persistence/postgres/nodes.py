@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from ....domain.errors import StoreFailed
 from ....domain.ports import Clock, NodeInfo
@@ -18,14 +19,20 @@ logger = logging.getLogger(__name__)
 KEEP_DEAD = 300.0
 """Seconds for which a process that died is listed."""
 _HEARTBEAT = """
-    SELECT node_heartbeat(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s),
-        NOT EXISTS (SELECT FROM nodes WHERE id <> %s)"""
+    WITH others AS (
+        SELECT id, name, started_at, unable FROM nodes
+        WHERE role <> 'gateway' AND heartbeat_at > server_now() - lease AND id <> %s
+    )
+    SELECT node_show(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s),
+        NOT EXISTS (SELECT FROM nodes WHERE id <> %s),
+        ARRAY(SELECT name FROM others ORDER BY started_at, id),
+        ARRAY(SELECT unable FROM others ORDER BY started_at, id)"""
 _LEAVE = "DELETE FROM nodes WHERE id = %s"
 _LIST = """
     SELECT n.id, n.name, n.role, n.version, n.host, n.pid, n.address, n.configuration,
         n.started_at, n.heartbeat_at, (
             SELECT count(*)::integer FROM runs r WHERE r.state = 'held' AND r.owner = n.id),
-        n.heartbeat_at > server_now() - n.lease
+        n.heartbeat_at > server_now() - n.lease, n.unable
     FROM nodes n ORDER BY n.started_at, n.id"""
 
 
@@ -44,6 +51,9 @@ class PostgresNodes:
         self._leaving = asyncio.Event()
         self.is_alone = False
         """Whether no other process was in the table at the last heartbeat, and none has joined."""
+        self.unable: Mapping[str, str] = {}
+        """The agents that this process cannot execute, as the others know it."""
+        self._nobody: Mapping[str, str] = {}
         self.on_join: list[Callable[[], None]] = []
         """Called when this process is in the table."""
         self._shown_since: float | None = None
@@ -79,6 +89,7 @@ class PostgresNodes:
                 seen_at=row[9],
                 runs=row[10],
                 alive=row[11],
+                unable=_decoded(row[12]),
             )
             for row in rows
         )
@@ -102,6 +113,11 @@ class PostgresNodes:
         except StoreFailed as error:  # The others see that it is silent.
             logger.warning("the node's row was not deleted", extra={"reason": str(error)})
 
+    def lacking(self, agent_id: str) -> str:
+        """Why no process that is alive can execute the agent, as of the last heartbeat; "" where
+        one can, or none executes agents at all."""
+        return self._nobody.get(agent_id, "")
+
     async def show(self) -> None:
         """Store that the process is there, as is done after each third of a lease. Raises
         StoreFailed."""
@@ -113,15 +129,25 @@ class PostgresNodes:
         """Whether the process was not in the table."""
         asked_at = self._steady()
         values = (
+            self.id,
             *(self.id, data(node.name), node.role, node.version, data(node.host), node.pid),
-            *(data(node.address), node.configuration, self._lease, KEEP_DEAD, self.id),
+            *(data(node.address), node.configuration, self._lease, KEEP_DEAD),
+            *(_encoded(node.unable), self.id),
         )
         row = await self._database.row(_HEARTBEAT, values)
         if self._shown_since is None or asked_at - self._shown_at > self._lease:
             self._shown_since = asked_at
         self._shown_at = asked_at
-        self.is_alone = row is not None and row[1]
-        return row is not None and bool(row[0])
+        self.unable = node.unable
+        if row is None:
+            self.is_alone = False
+            return False
+        self.is_alone = row[1]
+        workers = [(text(name), _decoded(unable)) for name, unable in zip(*row[2:], strict=True)]
+        if node.role != "gateway":
+            workers.insert(0, (node.name, node.unable))
+        self._nobody = _by_nobody(workers)
+        return bool(row[0])
 
     async def _go_on(self) -> None:
         while not self._leaving.is_set():
@@ -133,3 +159,22 @@ class PostgresNodes:
                     await self.show()
                 except StoreFailed as error:
                     logger.debug("a heartbeat was not stored", extra={"reason": str(error)})
+
+
+def _encoded(unable: Mapping[str, str]) -> bytes:
+    return json.dumps(unable).encode() if unable else b""
+
+
+def _decoded(unable: bytes) -> Mapping[str, str]:
+    found: dict[str, str] = json.loads(unable) if unable else {}
+    return found
+
+
+def _by_nobody(workers: list[tuple[str, Mapping[str, str]]]) -> Mapping[str, str]:
+    """The agents that none of these processes can execute, with what each of them lacks."""
+    if not workers:
+        return {}
+    agents = set.intersection(*(set(unable) for _, unable in workers))
+    return {
+        agent: " ".join(f"{name}: {unable[agent]}" for name, unable in workers) for agent in agents
+    }

@@ -135,6 +135,15 @@ def _nodes(nodes: list[dict[str, Any]], found: DatabaseStatus) -> Iterator[Findi
             f" the server is {found.max_connections}.",
             "Raise max_connections, put a pooler in front (docs/scaling.md), or run fewer nodes.",
         )
+    workers = [node for node in alive if node["role"] != "gateway"]
+    unable = [node.get("unable", {}) for node in workers]
+    for agent in sorted(set.intersection(*map(set, unable)) if unable else ()):
+        reasons = [f"{node['name']}: {node['unable'][agent]}" for node in workers]
+        yield Finding(
+            "agent_without_node",
+            f"No node can execute the agent {agent}. {' '.join(reasons)}",
+            "Give one of the nodes what it lacks, or start one that has it.",
+        )
     differing = [str(node["name"]) for node in alive if node["differs"]]
     if differing:
         yield Finding(
