@@ -45,6 +45,7 @@ from .execution import (
 from .persistence import (
     bus,
     catalog,
+    clock,
     device_book,
     key_book,
     lock,
@@ -88,6 +89,7 @@ __all__ = [
     "builtin_tools",
     "bus",
     "catalog",
+    "clock",
     "commands",
     "config_file",
     "configuration_watch",

@@ -26,7 +26,7 @@ _HEARTBEAT = """
     SELECT node_show(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s),
         NOT EXISTS (SELECT FROM nodes WHERE id <> %s),
         ARRAY(SELECT name FROM others ORDER BY started_at, id),
-        ARRAY(SELECT unable FROM others ORDER BY started_at, id)"""
+        ARRAY(SELECT unable FROM others ORDER BY started_at, id), server_now()"""
 _LEAVE = "DELETE FROM nodes WHERE id = %s"
 _LIST = """
     SELECT n.id, n.name, n.role, n.version, n.host, n.pid, n.address, n.configuration,
@@ -37,11 +37,22 @@ _LIST = """
 
 
 class PostgresNodes:
-    """A NodeDirectory. A process shows that it is there after each third of `lease` seconds."""
+    """A NodeDirectory. A process shows that it is there after each third of `lease` seconds.
+
+    `measure` is called before each of these calls, and what it returns with the database's time
+    after it.
+    """
 
     def __init__(
-        self, database: Database, node_id: str, *, lease: float, steady: Clock = time.monotonic
+        self,
+        database: Database,
+        node_id: str,
+        *,
+        lease: float,
+        steady: Clock = time.monotonic,
+        measure: Callable[[], Callable[[float], None]] | None = None,
     ) -> None:
+        self._measure = measure
         self._database = database
         self.id = node_id
         self._lease = lease
@@ -134,7 +145,10 @@ class PostgresNodes:
             *(data(node.address), node.configuration, self._lease, KEEP_DEAD),
             *(_encoded(node.unable), self.id),
         )
+        measured = None if self._measure is None else self._measure()
         row = await self._database.row(_HEARTBEAT, values)
+        if measured is not None and row is not None:
+            measured(row[4])
         if self._shown_since is None or asked_at - self._shown_at > self._lease:
             self._shown_since = asked_at
         self._shown_at = asked_at
@@ -143,7 +157,7 @@ class PostgresNodes:
             self.is_alone = False
             return False
         self.is_alone = row[1]
-        workers = [(text(name), _decoded(unable)) for name, unable in zip(*row[2:], strict=True)]
+        workers = [(text(name), _decoded(unable)) for name, unable in zip(*row[2:4], strict=True)]
         if node.role != "gateway":
             workers.insert(0, (node.name, node.unable))
         self._nobody = _by_nobody(workers)
