@@ -84,7 +84,7 @@ def of_server(found: DatabaseStatus) -> Iterator[Finding]:
             "clock",
             f"The clock of this machine is {abs(found.clock_ahead):.1f} s {direction} that of the"
             " database.",
-            "Set both by NTP. Leases go by the database's clock, the times in records by this one.",
+            "Set both by NTP. Nodes go by the database's clock, logs and TLS by this one.",
         )
 
 
