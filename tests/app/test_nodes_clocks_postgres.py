@@ -75,7 +75,7 @@ async def town(
             )
             for name, ahead in (("right", 0.0), ("wrong", request.param))
         ]
-        yield Town(*nodes, provider, courier)
+        yield Town(nodes[0], nodes[1], provider, courier)
 
 
 async def test_both_nodes_know_what_time_it_is(town: Town) -> None:
@@ -163,5 +163,5 @@ async def test_equal_requests_at_both_are_one_run(town: Town) -> None:
         town.wrong.text(key, user="u"),
         town.wrong.text(key, user="u"),
     )
-    assert texts == ["Once."] * 3
+    assert set(texts) == {"Once."}
     assert len(town.provider.requests) == 1

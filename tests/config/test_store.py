@@ -38,7 +38,7 @@ def test_a_node_has_a_role_a_name_and_a_lease(place: Place) -> None:
 
 def test_a_node_may_execute_some_agents_only(place: Place) -> None:
     text = f"{{ store: {{ url: '{URL}' }}, node: {{ agents: ['main'] }} }}"
-    assert place.load(text).settings.node.agents == {"main"}
+    assert place.load(text).settings.node.agents == frozenset({"main"})
 
 
 def test_sessions_in_memory_give_way_to_the_database_with_a_note(place: Place) -> None:
