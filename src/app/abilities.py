@@ -35,9 +35,9 @@ class Abilities:
         """By agent, a sentence for everybody; as of the last look."""
 
     async def look(self) -> None:
-        """Look now. A process that executes no agents lacks nothing."""
+        """Look now. A process without others, or that executes no agents, need not know."""
         settings = self._settings()
-        if settings.node.role is NodeRole.GATEWAY:
+        if settings.store.url is None or settings.node.role is NodeRole.GATEWAY:
             return
         failed = {
             state.agent_id
