@@ -14,7 +14,6 @@ import pytest
 import pytest_asyncio
 from dependency_injector import providers
 
-from opensoul.domain.runs import RunStatus
 from tests.app.keyed import administer, asked, bearer, created, provider
 from tests.app.nodes import node
 from tests.app.quiet_nodes import never
@@ -91,9 +90,9 @@ async def test_an_approval_expires_at_none_of_them_too_early(town: Town) -> None
         approval = await one.waiting(peer)
         for served in (town.wrong, town.right):
             await served.container.approvals().expire()
-        record = await town.right.container.run_events().find(approval["runId"])
-        assert record is not None
-        assert record.status is RunStatus.WAITING
+        kept = await town.right.container.stored_approvals().find(approval["id"])
+        assert kept is not None
+        assert kept.decision is None
         await deciding.call(
             "exec.approval.resolve", {"id": approval["id"], "decision": "allow-once"}
         )
