@@ -41,6 +41,8 @@ from ..domain.services import (
 )
 from ..domain.settings import LoggingSettings, NodeRole, Settings
 from . import descriptors
+from .abilities import LOOK_SECONDS as ABILITIES_SECONDS
+from .abilities import Abilities
 from .configurations import COMPARE_SECONDS, Configurations
 from .readiness import Readiness
 from .reloads import ConfigureLogging, Reloads
@@ -143,6 +145,7 @@ class Lifecycle:
         watch: Watch,
         nodes: NodeDirectory,
         node_info: Callable[[], NodeInfo],
+        abilities: Abilities,
         configuration_watch: ConfigurationWatch | None,
     ) -> None:
         self._gateway = gateway
@@ -175,6 +178,7 @@ class Lifecycle:
         self._configuration_watch = configuration_watch
         self._configurations = Configurations(nodes.list)
         self._node_info = node_info
+        self._abilities = abilities
         self._stop_watching = asyncio.Event()
         self._logged_as: LoggingSettings | None = None
         self._drain: asyncio.Task[None] | None = None
@@ -221,6 +225,7 @@ class Lifecycle:
             stack.push_async_callback(self._store.close)
             stack.push_async_callback(self._run_events.close)
             await self._run_events.start()
+            await self._abilities.look()
             await self._nodes.join(self._node_info)
             stack.push_async_callback(self._nodes.leave)
             stack.push_async_callback(self._devices.close)
@@ -303,6 +308,7 @@ class Lifecycle:
         if (shared := self._configuration_watch) is not None:
             supervisor.every("shared configuration", LOOK_SECONDS, shared.look, at_once=True)
         supervisor.every("configurations", COMPARE_SECONDS, self._configurations.compare)
+        supervisor.every("abilities", ABILITIES_SECONDS, self._abilities.look)
         supervisor.every("events of other nodes", NODES_SECONDS, control.look_at_other_nodes)
 
     async def _summarise_log(self) -> None:

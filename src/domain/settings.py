@@ -223,11 +223,13 @@ class NodeRole(StrEnum):
 @dataclass(frozen=True, slots=True)
 class NodeSettings:
     """This process among those of a Gateway. `name` is for people. `lease`: the seconds after which
-    others take over the Runs of a process that has stopped. A change needs a restart."""
+    others take over the Runs of a process that has stopped. `agents`: those whose Runs it executes;
+    None: all. A change needs a restart."""
 
     role: NodeRole = NodeRole.ALL
     name: str = ""
     lease: float = 10.0
+    agents: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

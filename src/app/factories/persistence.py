@@ -36,6 +36,7 @@ from ...domain.ports import (
     Workspaces,
 )
 from ..lifecycle import Lock
+from ..server_clock import ServerClock
 from ..shared import DRIVER_MISSING, SharedStores, is_driver
 
 
@@ -54,6 +55,11 @@ def shared(
             raise
         raise StoreFailed(DRIVER_MISSING) from error
     return shared_stores(url.reveal(), settings, clock=clock, monotonic=monotonic, node_id=new_id())
+
+
+def clock(local_clock: Clock, settings: CurrentSettings) -> Clock:
+    """The clock of the machine, or that of the database which several processes share."""
+    return local_clock if settings().store.url is None else ServerClock(local_clock)
 
 
 def bus(shared: SharedStores | None, new_id: NewId) -> NodeBus:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 MAX_PAYLOAD_BYTES = 7_000
@@ -77,6 +77,9 @@ class NodeInfo:
     """Runs that it executes."""
     alive: bool = True
     """Its last heartbeat is not older than its lease."""
+    unable: Mapping[str, str] = field(default_factory=dict)
+    """The agents whose Runs it does not execute, because it lacks what they need; with sentences
+    for everybody."""
 
 
 class NodeDirectory(Protocol):

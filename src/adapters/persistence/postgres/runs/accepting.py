@@ -21,6 +21,7 @@ from .watches import retrieve
 _PATIENCE = 5.0
 _RETRY_AFTER = 0.5
 _SECONDS_PER_RUN_AHEAD = 5
+_SECONDS_UNTIL_ABLE = 30
 # A Run that this process executes at once for a client that cannot come back for it need not be on
 # the disk before it begins: it is with its turn, or with its first stored events.
 _SUBMIT = f"""
@@ -130,6 +131,17 @@ class Accepting:
             raise ShuttingDown(problem, retry_after=1)
         depth = depth_of(spec)
         server = process.choose() if process.works or spec.command is not None else None
+        if spec.command is None:
+            if lacking := process.lacking(spec.agent_id):
+                known = await process.events.find(spec.id) if once else None
+                if known is not None:
+                    return Submission(known, fresh=False)
+                raise GatewayBusy(
+                    f"No node can execute the agent {spec.agent_id!r} now. {lacking}",
+                    retry_after=_SECONDS_UNTIL_ABLE,
+                )
+            if spec.agent_id in process.unable():
+                server = None
         if spec.command is not None:
             if server is None:
                 raise GatewayBusy("Nothing in this process carries out commands.", retry_after=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from typing import Any
 
 from .....domain.errors import GatewayError
@@ -29,7 +29,8 @@ class Process:
     """The owners, slots and held Runs of this process. `works`: it executes Runs, and not only
     commands. `on_ready` and `on_change` are called when a Run may be claimed here, and when a
     change of a Session may have its turn. `node`: names it among all processes that have ever
-    run."""
+    run. `unable`: the agents that it cannot execute. `lacking`: why no process can execute an
+    agent; "" where one can."""
 
     def __init__(
         self,
@@ -39,6 +40,8 @@ class Process:
         lease: float,
         works: bool,
         node: str,
+        unable: Callable[[], Collection[str]],
+        lacking: Callable[[str], str],
     ) -> None:
         self.events = events
         self.database = events.database
@@ -50,6 +53,8 @@ class Process:
         self.works = works
         self.slots = Slots(limits)
         self.node = node
+        self.unable = unable
+        self.lacking = lacking
         self.servers: dict[str, Server] = {}
         self.more = False
         """There may be ready Runs for which no slot was free here."""

@@ -55,7 +55,13 @@ class PostgresQueue:
         self._events = events
         node = secrets.token_hex(16) if nodes is None else nodes.id
         self._process = process = Process(
-            events, limits=limits, lease=lease, works=works, node=node
+            events,
+            limits=limits,
+            lease=lease,
+            works=works,
+            node=node,
+            unable=lambda: () if nodes is None else nodes.unable,
+            lacking=lambda agent_id: "" if nodes is None else nodes.lacking(agent_id),
         )
         self._signals = signals = Signals(process)
         self._endings = endings = Endings(process, signals)
