@@ -140,7 +140,8 @@ async def test_nodes_are_replaced_one_by_one_and_back(
                 await nodes.replace(nodes.started[name], OLD)
             await load.lap()
         wrong = await load.violations()
-        print(f"{dict(load.seen)}; ways {load.ways(nodes.processes)}")
+        print(f"{dict(load.seen)}; ways {load.ways(nodes.processes)}; {len(wrong)} violations")
+        print(*wrong[:20], sep="\n")
     assert not wrong, "\n".join(wrong[:20])
 
 
