@@ -111,6 +111,7 @@ async def fleet(
     async with FakeProvider(clerk) as provider:
         whole = config(provider.base_url, tools={"allow": ["send"]}, agents=AGENTS)
         sections = {name: whole[name] for name in ("models", "tools", "agents")}
+        sections["gateway"] = {"shutdown": {}}  # Without keys that the older version does not know.
         async with machines(home, {}, environment=environment, **sections) as started:
             made = Fleet(started, versions)
             for version in (OLD, NEW):
