@@ -15,8 +15,8 @@ COMPARE_SECONDS = 10.0
 
 
 class Configurations:
-    """Logs a warning when processes have different configurations for longer than a change takes:
-    in two calls of `compare` in a row. Due every COMPARE_SECONDS."""
+    """Logs a warning when processes have different configurations in two calls of `compare` in a
+    row, since a change does not reach all of them at once. Due every COMPARE_SECONDS."""
 
     def __init__(self, nodes: Callable[[], Awaitable[Sequence[NodeInfo]]]) -> None:
         self._nodes = nodes

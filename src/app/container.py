@@ -83,6 +83,7 @@ from ..domain.services import (
 )
 from . import factories as making
 from . import plugins
+from .abilities import Abilities
 from .late import Late
 from .lifecycle import Lifecycle, Lock, Prepare
 from .readiness import Readiness
@@ -96,10 +97,10 @@ class Container(DeclarativeContainer):
     """The Gateway's parts. Each is made when it is first asked for, once per container."""
 
     # The process.
-    clock: Provider[Clock] = Object(system_clock)
     env: Provider[Mapping[str, str]] = Object(os.environ)
     find_plugins: Provider[plugins.Find] = Object(plugins.installed)
     home: Provider[Path | None] = Factory(home_directory)
+    local_clock: Provider[Clock] = Object(system_clock)
     log_ring: Provider[LogRing] = Singleton(LogRing)
     monotonic: Provider[Clock] = Object(time.monotonic)
     new_id: Provider[NewId] = Object(fresh_id)
@@ -120,13 +121,14 @@ class Container(DeclarativeContainer):
     config_file: Provider[ConfigFile] = Singleton(
         making.config_file, inputs, locations, shared_configuration
     )
-    facts: Provider[Facts] = Singleton(making.facts, locations, clock)
     reloads: Provider[Reloads] = Singleton(Reloads)
     token_file: Provider[TokenFile] = Singleton(making.token_file, locations)
     source: Provider[ConfigSource] = Singleton(
         making.source, inputs, token_file, reloads, shared_configuration
     )
     settings: Provider[CurrentSettings] = Singleton(making.settings, source)
+    clock: Provider[Clock] = Singleton(making.clock, local_clock, settings)
+    facts: Provider[Facts] = Singleton(making.facts, locations, clock)
 
     # Storage.
     shared: Provider[SharedStores | None] = Singleton(
@@ -294,8 +296,11 @@ class Container(DeclarativeContainer):
     readiness: Provider[Readiness] = Singleton(
         making.readiness, store, run_events, supervisor, python_agents
     )
+    abilities: Provider[Abilities] = Singleton(
+        making.abilities, settings, local, sandbox, python_agents
+    )
     node_info: Provider[Callable[[], NodeInfo]] = Singleton(
-        making.node_info, bus, settings, facts, executor
+        making.node_info, bus, settings, facts, executor, abilities
     )
     control: Provider[ControlPlane] = Singleton(
         making.control,
@@ -371,5 +376,6 @@ class Container(DeclarativeContainer):
         source,
         nodes,
         node_info,
+        abilities,
         configuration_watch,
     )

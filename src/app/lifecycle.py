@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..adapters.python_agents import PythonAgents
@@ -38,8 +39,10 @@ from ..domain.services import (
     Responses,
     ToolService,
 )
-from ..domain.settings import LoggingSettings, Settings
+from ..domain.settings import LoggingSettings, NodeRole, Settings
 from . import descriptors
+from .abilities import LOOK_SECONDS as ABILITIES_SECONDS
+from .abilities import Abilities
 from .configurations import COMPARE_SECONDS, Configurations
 from .readiness import Readiness
 from .reloads import ConfigureLogging, Reloads
@@ -75,6 +78,27 @@ class Control(Protocol):
     async def look_at_other_nodes(self) -> None: ...
 
     def begin_shutdown(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """The times of a stop, in seconds: for `linger`, requests are answered as before; then, for
+    `grace`, runs may finish."""
+
+    linger: float
+    grace: float
+
+    @classmethod
+    def by(cls, settings: Settings) -> Stopping:
+        """Only where other nodes of a shared database answer the clients that leave are clients and
+        load balancers given time. A worker has none."""
+        is_left_for_others = (
+            settings.store.url is not None and settings.node.role is not NodeRole.WORKER
+        )
+        return cls(
+            linger=settings.shutdown_linger if is_left_for_others else 0.0,
+            grace=settings.shutdown_grace,
+        )
 
 
 Watch = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
@@ -121,6 +145,7 @@ class Lifecycle:
         watch: Watch,
         nodes: NodeDirectory,
         node_info: Callable[[], NodeInfo],
+        abilities: Abilities,
         configuration_watch: ConfigurationWatch | None,
     ) -> None:
         self._gateway = gateway
@@ -153,6 +178,7 @@ class Lifecycle:
         self._configuration_watch = configuration_watch
         self._configurations = Configurations(nodes.list)
         self._node_info = node_info
+        self._abilities = abilities
         self._stop_watching = asyncio.Event()
         self._logged_as: LoggingSettings | None = None
         self._drain: asyncio.Task[None] | None = None
@@ -199,6 +225,7 @@ class Lifecycle:
             stack.push_async_callback(self._store.close)
             stack.push_async_callback(self._run_events.close)
             await self._run_events.start()
+            await self._abilities.look()
             await self._nodes.join(self._node_info)
             stack.push_async_callback(self._nodes.leave)
             stack.push_async_callback(self._devices.close)
@@ -227,14 +254,18 @@ class Lifecycle:
             stack.push_async_callback(self._end_tasks)
             self._stack = stack.pop_all()
 
-    def begin_drain(self) -> float:
-        """Take no more runs, and let those there finish for the seconds that it returns."""
+    def begin_leaving(self) -> Stopping:
+        """Be not ready from now on, and serve on, until `begin_drain`."""
+        self._readiness.draining = True
+        return Stopping.by(self._settings())
+
+    def begin_drain(self) -> None:
+        """Take no more runs, and let those there finish for `gateway.shutdown.graceSeconds`."""
         grace = self._settings().shutdown_grace
         if self._drain is None:
             self._readiness.draining = True
             self._control.begin_shutdown()
             self._drain = asyncio.create_task(self._drain_runs(grace))
-        return grace
 
     async def stop(self) -> None:
         """Drain, then close everything in the opposite order of `start`; nothing if not started."""
@@ -277,6 +308,7 @@ class Lifecycle:
         if (shared := self._configuration_watch) is not None:
             supervisor.every("shared configuration", LOOK_SECONDS, shared.look, at_once=True)
         supervisor.every("configurations", COMPARE_SECONDS, self._configurations.compare)
+        supervisor.every("abilities", ABILITIES_SECONDS, self._abilities.look)
         supervisor.every("events of other nodes", NODES_SECONDS, control.look_at_other_nodes)
 
     async def _summarise_log(self) -> None:

@@ -1,4 +1,4 @@
-"""What a process measures, whatever it stores its state in."""
+"""Measurements of every process, with any store."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..domain.ports import Metric, MetricKind, RunCounter
 
 @dataclass(frozen=True, slots=True)
 class RunMeter:
-    """Counts the Runs of all nodes. For Prometheus the name is that of what to scale by."""
+    """Counts the Runs of all nodes. The number of nodes is to be scaled by `runs_waiting`."""
 
     runs: RunCounter
 
@@ -36,8 +36,8 @@ class NodeMeter:
 
     async def metrics(self) -> Sequence[Metric]:
         executor, counter = self.executor, MetricKind.COUNTER
-        losses = "Runs that this node has lost to another one, or because it was not able to renew."
-        taken = "Runs of nodes that died or were silent, taken over by this node."
+        losses = "Runs that this node has lost, because it did not renew their leases in time."
+        taken = "Runs that this node has taken over, because their leases had expired."
         return (
             Metric("node_runs", "Runs that this node executes.", len(executor)),
             Metric("node_slots", "Runs that this node executes at most.", self.slots()),

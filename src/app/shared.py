@@ -1,4 +1,4 @@
-"""What the processes of a Gateway share, as one choice."""
+"""All adapters that the processes of a Gateway share, as one object."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ class WorkQueue(RunQueue, RunSignals, RunCounter, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SharedStores:
-    """The adapters of a Gateway of several processes: all in one database, because a commit of one
-    is that of the others."""
+    """The adapters of a Gateway of several processes. All of them use one database, since some
+    statements read or write the records of several of them."""
 
     store: SessionStore
     catalog: SessionCatalog

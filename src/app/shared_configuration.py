@@ -1,4 +1,4 @@
-"""The configuration in the database, where all processes of a Gateway have one
+"""The configuration in the database, which all processes of a Gateway share
 (`node.config: "database"`)."""
 
 from __future__ import annotations
@@ -179,4 +179,4 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
 
 
 def _nothing() -> None:
-    """Nobody is to be informed."""
+    """The default of `CopiedDocument.changed`."""

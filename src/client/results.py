@@ -159,6 +159,8 @@ class NodeInfo:
     started_at: float | None = None
     seen_at: float | None = None
     runs: int = 0
+    unable: Raw = field(default_factory=dict)
+    """The agents that it does not execute, with what it lacks."""
     raw: Raw = field(default_factory=dict, repr=False)
 
 
@@ -175,6 +177,7 @@ def node_info(payload: Raw) -> NodeInfo:
         started_at=_seconds(payload, "startedAt"),
         seen_at=_seconds(payload, "seenAt"),
         runs=_number(payload, "runs") or 0,
+        unable=_object(payload, "unable"),
         raw=payload,
     )
 
@@ -275,6 +278,11 @@ def rows(payload: object, name: str) -> list[dict[str, Any]]:
 
 def _objects(value: object) -> list[dict[str, Any]]:
     return [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []
+
+
+def _object(payload: Raw, name: str) -> Raw:
+    value = payload.get(name)
+    return value if isinstance(value, dict) else {}
 
 
 def _text(payload: Raw, name: str) -> str:

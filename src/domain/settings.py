@@ -223,11 +223,13 @@ class NodeRole(StrEnum):
 @dataclass(frozen=True, slots=True)
 class NodeSettings:
     """This process among those of a Gateway. `name` is for people. `lease`: the seconds after which
-    others take over the Runs of a process that has stopped. A change needs a restart."""
+    others take over the Runs of a process that has stopped. `agents`: those whose Runs it executes;
+    None: all. A change needs a restart."""
 
     role: NodeRole = NodeRole.ALL
     name: str = ""
     lease: float = 10.0
+    agents: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,7 +295,10 @@ class Settings:
     """Bytes of requests that are being read or in work, over all connections."""
     max_connections_per_address: int = 256
     """TCP connections of one address; loopback and trusted proxies may have more."""
+    shutdown_linger: float = 10.0
+    """Seconds after a request to stop in which requests are answered as before, so that clients and
+    load balancers leave by themselves."""
     shutdown_grace: float = 20.0
-    """Seconds that runs may continue after a stop was requested."""
+    """Seconds after those that runs may continue."""
     notes: tuple[str, ...] = ()
     """What the configuration says that has no effect (yet): one sentence each, for the operator."""

@@ -25,12 +25,14 @@ async def node(
     role: str = "all",
     lease: int = LEASE,
     parts: Mapping[str, Provider[Any]] | None = None,
+    executes: Sequence[str] | None = None,
     **sections: Any,
 ) -> AsyncIterator[Served]:
-    """A process with a state directory of its own. `parts` replace providers of its container."""
+    """A process with a state directory of its own. `parts` replace providers of its container.
+    `executes`: the agents that it executes; None: all."""
     content = config(provider_url, **sections)
     async with _serving(
-        home, url, content, name=name, role=role, lease=lease, parts=parts
+        home, url, content, name=name, role=role, lease=lease, parts=parts, executes=executes
     ) as served:
         yield served
 
@@ -76,10 +78,15 @@ async def _serving(
     role: str,
     lease: int = LEASE,
     parts: Mapping[str, Provider[Any]] | None = None,
+    executes: Sequence[str] | None = None,
 ) -> AsyncIterator[Served]:
     own = home / name
-    own.mkdir()
-    of_node = {"role": role, "name": name, "leaseSeconds": lease}
-    whole = {**content, "store": {"url": url}, "node": of_node}
+    own.mkdir(exist_ok=True)
+    of_node: dict[str, Any] = {"role": role, "name": name, "leaseSeconds": lease}
+    if executes is not None:
+        of_node["agents"] = list(executes)
+    gateway = content.get("gateway", {})
+    gateway = {**gateway, "shutdown": {"lingerSeconds": 0, **gateway.get("shutdown", {})}}
+    whole = {**content, "gateway": gateway, "store": {"url": url}, "node": of_node}
     async with serving(own, whole, **(parts or {})) as served:
         yield served

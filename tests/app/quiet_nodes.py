@@ -37,6 +37,9 @@ class Deaf:
     def subscribe(self, topic: str, listener: OnMessage) -> Callable[[], None]:
         return lambda: None
 
+    async def listening(self, *topics: str) -> None:
+        pass
+
     def on_gap(self, listener: Callable[[], None]) -> Callable[[], None]:
         return lambda: None
 

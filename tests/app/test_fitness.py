@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from dependency_injector import providers
 
 from opensoul.adapters.persistence.memory.run_events import MemoryRunEvents
 from opensoul.adapters.persistence.memory.store import MemoryStore
+from opensoul.app.lifecycle import Stopping
 from opensoul.app.readiness import Readiness
 from opensoul.app.supervisor import Supervisor
 from opensoul.domain.errors import StoreFailed
+from opensoul.domain.models import Secret
+from opensoul.domain.settings import NodeRole, NodeSettings, StoreSettings
 from tests.app.serving import Served, config, serving
+from tests.fakes.domain import settings
 
 
 class SickStore(MemoryStore):
@@ -103,6 +108,30 @@ async def test_an_event_loop_that_was_stuck_is_named_until_it_beats_again() -> N
     assert again == {}
 
 
+async def test_a_gateway_that_is_left_by_its_clients_is_not_ready_and_takes_runs(
+    served: Served,
+) -> None:
+    stopping = served.container.lifecycle().begin_leaving()
+
+    async with served.client.get("/readyz") as ready, served.ask() as answered:
+        text = (await answered.json())["choices"][0]["message"]["content"]
+
+    assert stopping == Stopping(linger=0, grace=20)
+    assert (ready.status, answered.status, text) == (503, 200, "Hello!")
+
+
+def test_only_a_node_that_clients_leave_for_others_waits_for_a_load_balancer() -> None:
+    def of(role: NodeRole, url: str | None) -> float:
+        store = StoreSettings(url=None if url is None else Secret(url))
+        own = replace(settings(), store=store, node=NodeSettings(role=role))
+        return Stopping.by(own).linger
+
+    assert of(NodeRole.ALL, None) == 0
+    assert of(NodeRole.ALL, "postgresql://db") == 10
+    assert of(NodeRole.GATEWAY, "postgresql://db") == 10
+    assert of(NodeRole.WORKER, "postgresql://db") == 0
+
+
 async def test_a_gateway_that_shuts_down_is_not_ready_and_takes_no_runs(served: Served) -> None:
     served.container.lifecycle().begin_drain()
     await asyncio.sleep(0)
@@ -114,3 +143,4 @@ async def test_a_gateway_that_shuts_down_is_not_ready_and_takes_no_runs(served: 
 
     assert (ready.status, list(failing["failing"])) == (503, ["gateway"])
     assert (refused.status, body["error"]["code"]) == (503, "shutting_down")
+    assert refused.headers["Retry-After"] == "1"

@@ -18,8 +18,9 @@ from tests.app.keyed import provider
 from tests.app.nodes import serving_nodes
 from tests.app.quiet_nodes import Parts, never, without_messages
 from tests.app.serving import SECRET, Served, config
-from tests.approvals.office import ARGUMENTS, Clock, Courier, Office, installed
-from tests.control.client import Peer, connected
+from tests.approvals.office import ARGUMENTS, Clock, Courier, Office, calls, installed
+from tests.control.client import Peer, Refused, connected
+from tests.fakes.behaviours import answer
 from tests.fakes.provider import FakeProvider
 
 __all__ = ["provider"]
@@ -118,6 +119,44 @@ async def test_an_approval_of_a_worker_is_shown_at_all_gateways_and_decided_at_a
         ended = await one.call("agent.wait", {"runId": approval["runId"]})
         assert ended["status"] == "ok"
         assert rooms.courier.sent == [ARGUMENTS]
+
+
+@pytest.mark.parametrize(
+    "decisions", [("allow-once", "deny"), ("allow-once", "allow-once"), ("deny", "allow-always")]
+)
+async def test_of_two_decisions_at_two_gateways_at_once_one_counts_and_the_other_is_told_so(
+    rooms: Bureau, decisions: tuple[str, str]
+) -> None:
+    async with peers(rooms) as clients:
+        for number in range(6):
+            rooms.offices[0].provider.will(calls({**ARGUMENTS, "number": number}), answer("Done."))
+            run_id = f"run {number}"
+            asked = {"agentId": "guide", "message": "Send it.", "idempotencyKey": run_id}
+            await clients[0].call("agent", asked)
+            ids = [
+                (await client.event("exec.approval.requested", runId=run_id))["payload"]["id"]
+                for client in clients
+            ]
+            sent_before = len(rooms.courier.sent)
+            order = (0, 1) if number % 2 else (1, 0)
+            outcomes = await asyncio.gather(
+                *(
+                    clients[at].call("exec.approval.resolve", {"id": ids[at], "decision": what})
+                    for at, what in zip(order, decisions, strict=True)
+                ),
+                return_exceptions=True,
+            )
+            refusals = [one for one in outcomes if isinstance(one, Refused)]
+            assert len(refusals) == 1, outcomes
+            counted = decisions[1 if isinstance(outcomes[0], Refused) else 0]
+            said = f"was decided before: {counted.removesuffix('-once')}."
+            assert refusals[0].error["message"].endswith(said)
+            for client in clients:
+                resolved = await client.event("exec.approval.resolved", id=ids[0])
+                assert resolved["payload"]["decision"] == counted
+            ended = await clients[0].call("agent.wait", {"runId": run_id})
+            assert ended["status"] == "ok"
+            assert len(rooms.courier.sent) - sent_before == (0 if counted == "deny" else 1)
 
 
 async def test_a_code_of_one_gateway_decides_at_the_other(

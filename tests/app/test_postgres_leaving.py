@@ -15,6 +15,7 @@ from dependency_injector import providers
 
 from opensoul.adapters.persistence.postgres import PostgresNodes
 from opensoul.domain.access import ALL_SCOPES, Principal
+from opensoul.domain.errors import StoreFailed
 from opensoul.domain.runs import OnLeave, RunQuery, RunRecord, RunStatus
 from tests.fakes.behaviours import answer, hang_after
 from tests.fakes.provider import FakeProvider
@@ -158,6 +159,94 @@ async def test_a_run_goes_on_behind_a_last_follower_that_only_looks_on(
         assert (await ending(b, run.id)).status is RunStatus.ABORTED
 
 
+async def test_a_follower_stays_when_another_one_leaves_before_it_has_entered(
+    tmp_path: Path, postgres_url: str, provider_of_hanging_answers: FakeProvider
+) -> None:
+    async with (
+        provider_of_hanging_answers as provider,
+        nodes(tmp_path, postgres_url, provider.base_url, a="all", b="all") as (a, b),
+    ):
+        client = Client(a)
+        run = await client.begun(a)
+        entered, leave = asyncio.Event(), asyncio.Event()
+
+        async def follow() -> None:
+            async with following(b, run):
+                entered.set()
+                await leave.wait()
+
+        async def lock(connection: Any) -> asyncio.Task[None]:
+            async with connection.transaction():
+                await connection.execute("LOCK TABLE watchers IN EXCLUSIVE MODE")
+                first = asyncio.create_task(follow())
+                await until(
+                    a,
+                    "SELECT count(*) FROM pg_locks"
+                    " WHERE NOT granted AND relation = 'watchers'::regclass",
+                    1,
+                )
+                second = asyncio.create_task(follow())
+                await asyncio.sleep(0)  # It has begun to enter.
+                first.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await first
+                return second
+
+        second = await database(a).run(lock)
+        await asyncio.wait_for(entered.wait(), PATIENCE)
+        rows = await database(b).rows("SELECT count(*) FROM watchers")
+        await client.leave()
+        await until(a, "SELECT accepted_by FROM runs", "")
+        await look(a)
+        await look(b)
+        status = (await a.container.gateway().run(OPERATOR, run.id)).status
+        leave.set()
+        await second
+
+        assert (rows, status) == ([(1,)], RunStatus.RUNNING)
+        assert (await ending(a, run.id)).status is RunStatus.ABORTED
+
+
+class LosesAnAnswer:
+    """A Database whose connection breaks once, behind the commit of a statement."""
+
+    def __init__(self, database: Any) -> None:
+        self._database = database
+        self._is_broken = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._database, name)
+
+    async def execute(self, *statement: Any) -> int:
+        changed: int = await self._database.execute(*statement)
+        if not self._is_broken:
+            self._is_broken = True
+            raise StoreFailed("The connection broke.")
+        return changed
+
+
+async def test_a_follower_that_could_not_enter_keeps_no_run_going(
+    tmp_path: Path, postgres_url: str, provider_of_hanging_answers: FakeProvider
+) -> None:
+    async with (
+        provider_of_hanging_answers as provider,
+        nodes(tmp_path, postgres_url, provider.base_url, a="all", b="all") as (a, b),
+    ):
+        client = Client(a)
+        run = await client.begun(a)
+        watchers: Any = b.container.work_queue().watchers  # type: ignore[attr-defined]
+        watchers._database = LosesAnAnswer(database(b))
+        with pytest.raises(StoreFailed):
+            async with following(b, run):
+                pass
+        await look(b)
+        left = await database(b).rows("SELECT count(*) FROM watchers")
+        await client.leave()
+
+        assert left == [(0,)]
+        assert (await ending(a, run.id)).status is RunStatus.ABORTED
+
+
 @pytest.mark.parametrize("sees_the_end", [True, False])
 async def test_nothing_is_kept_of_the_followers_of_a_run_that_has_ended(
     tmp_path: Path, postgres_url: str, sees_the_end: bool
@@ -213,7 +302,7 @@ async def live_on(directory: PostgresNodes, clock: Later, seconds: float) -> Non
     """So much time passes, in which the process shows that it is there."""
     for _ in range(4):
         clock.ahead += seconds / 4
-        await directory.show()
+        await directory.heartbeat()
 
 
 @pytest.mark.parametrize(
@@ -281,7 +370,7 @@ async def test_a_process_that_was_forgotten_enters_its_followers_again(
             before = await database(b).rows(watchers)
             await database(b).execute("DELETE FROM nodes WHERE name = 'b'")
             between = await database(b).rows(watchers)
-            await directory.show()
+            await directory.heartbeat()
             await until(b, watchers, 1)
         await client.leave()
 

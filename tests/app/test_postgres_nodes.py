@@ -59,7 +59,7 @@ async def test_a_process_that_died_is_listed_as_dead_and_forgotten_later(
                     "UPDATE nodes SET heartbeat_at = server_now() - %s WHERE id = %s",
                     (seconds, of_dead.id),
                 )
-                await directory.show()  # type: ignore[attr-defined]
+                await directory.heartbeat()  # type: ignore[attr-defined]
                 assert [(one.name, one.alive) for one in await directory.list()] == [
                     *dead,
                     ("b", True),

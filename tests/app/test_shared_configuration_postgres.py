@@ -30,6 +30,7 @@ TWO_AGENTS = {"list": [*ECHO["list"], {"id": "other", "runner": "echo"}]}
 def shared_part(**sections: Any) -> dict[str, Any]:
     content = config(**{"agents": ECHO, **sections})
     content["gateway"]["auth"]["token"] = "${GATEWAY_TOKEN}"
+    content["gateway"]["shutdown"] = {"lingerSeconds": 0}
     return content
 
 

@@ -114,7 +114,7 @@ class Chaos:
                     tasks.create_task(talker.live())
         for talker in talkers:
             self.talked += talker.turns
-            self.counts["attempts repeated by clients"] += talker.retries
+            self.counts["attempts repeated by clients"] += len(talker.unserved)
 
     def _talker(self, round_: int, session: int, over: str, http: aiohttp.ClientSession) -> Talker:
         names = [f"r{round_}-s{session}-t{turn}" for turn in range(self.turns)]

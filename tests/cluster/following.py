@@ -135,7 +135,8 @@ class Talker:
     turns: Sequence[Turn]
     http: aiohttp.ClientSession
     chance: random.Random
-    retries: int = 0
+    unserved: list[Exception] = field(default_factory=list)
+    """Why steps were taken again."""
 
     async def live(self) -> None:
         """Submit all turns in their order without waiting for answers, and follow each to its end.
@@ -154,17 +155,14 @@ class Talker:
         while True:
             try:
                 await step(turn, self.chance.choice(self.urls()))
-            except CallFailed as error:
-                if error.code != "UNAVAILABLE":
+            except (ClientError, *NETWORK) as error:
+                if isinstance(error, CallFailed) and error.code != "UNAVAILABLE":
                     raise Wrong(f"{turn.name}: {error.code} {error}") from None
-            except HandshakeRefused as error:
-                if not error.retryable:
+                if isinstance(error, HandshakeRefused) and not error.retryable:
                     raise Wrong(f"{turn.name}: {error}") from None
-            except (ClientError, *NETWORK):
-                pass
+                self.unserved.append(error)
             else:
                 return
-            self.retries += 1
             await asyncio.sleep(_PAUSE)
 
     async def _post(self, turn: Turn, url: str) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from opensoul.client import Client
 from tests.app.serving import SECRET
-from tests.e2e.process import GatewayProcess
+from tests.e2e.process import OPENSOUL, GatewayProcess
 from tests.persistence.postgres_server import Cluster as Postgres
 from tests.persistence.postgres_server import private_cluster, server_programs
 
@@ -35,7 +35,11 @@ def agent(target: str = "scripted:answer", name: str = "main") -> dict[str, Any]
 def node_config(role: str, name: str, sections: Mapping[str, Any]) -> dict[str, Any]:
     own: dict[str, Any] = {
         "node": {"role": role, "name": name, "leaseSeconds": LEASE},
-        "gateway": {"auth": {"token": SECRET}, "http": {"endpoints": ENDPOINTS}},
+        "gateway": {
+            "auth": {"token": SECRET},
+            "http": {"endpoints": ENDPOINTS},
+            "shutdown": {"lingerSeconds": 0},
+        },
         "agents": {"list": [agent()]},
         "logging": {"level": "warn"},
     }
@@ -180,7 +184,7 @@ class Machines:
     def of_pid(self, pid: int) -> Node:
         return next(one for one in self.nodes.values() if one.pid == pid)
 
-    async def add(self, name: str, role: str) -> Node:
+    async def add(self, name: str, role: str, program: Path = OPENSOUL) -> Node:
         """Start one more."""
         home = self.home / name
         home.mkdir()
@@ -192,6 +196,7 @@ class Machines:
                 "WORK": str(self.work.path),
                 **self.environment,
             },
+            program=program,
         )
         self.nodes[name] = node = Node(name, role, process, self.work)
         await node.start()

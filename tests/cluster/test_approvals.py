@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
@@ -74,3 +75,32 @@ async def test_a_code_is_good_at_the_other_node_and_only_once(tmp_path: Path) ->
         assert (await said(started["a"].process, f"approve {code}"))[0] in (404, 409)
 
     assert (tmp_path / "sent").read_text() == f"{json.dumps(ARGUMENTS)}\n"
+
+
+async def test_of_two_decisions_at_two_processes_at_once_one_counts(tmp_path: Path) -> None:
+    async with office(tmp_path) as (started, provider):
+        sent = 0
+        async with started["a"].client() as asker, started["b"].client() as decider:
+            for number in range(10):
+                provider.will(calls({**ARGUMENTS, "number": number}), answer("Done."))
+                run = await asker.run_agent("Send it.")
+                async for event in run.events():
+                    if isinstance(event, Waiting):
+                        break
+                (waiting,) = await decider.approvals()
+                outcomes = await asyncio.gather(
+                    asker.decide(waiting.id, "deny"),
+                    decider.decide(waiting.id, "allow-once"),
+                    return_exceptions=True,
+                )
+                (refused,) = [one for one in outcomes if isinstance(one, BaseException)]
+                assert isinstance(refused, CallFailed)
+                assert "was decided before" in str(refused)
+                allowed = not isinstance(outcomes[1], BaseException)
+                assert (await asker.approval(waiting.id)).decision == (
+                    "allow-once" if allowed else "deny"
+                )
+                await run.result(60)
+                sent += allowed
+        lines = (tmp_path / "sent").read_text().splitlines() if sent else []
+        assert len(lines) == sent

@@ -106,7 +106,7 @@ async def test_an_answer_that_is_not_streamed_only_comes_later(shared: Machines)
 
 
 async def test_a_worker_that_drains_hands_its_runs_to_others(tmp_path: Path) -> None:
-    grace: dict[str, Any] = {"gateway": {"shutdown": {"graceSeconds": 1}}}
+    grace: dict[str, Any] = {"gateway": {"shutdown": {"lingerSeconds": 0, "graceSeconds": 1}}}
     roles = {"a": "gateway", "w1": "worker", "w2": "worker"}
     async with machines(tmp_path, roles, **grace) as started, started["a"].client() as client:
         runs = [

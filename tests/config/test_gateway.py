@@ -32,7 +32,7 @@ def test_the_defaults_are_loopback_the_known_port_and_a_generated_token(place: P
     assert found.auth.lockout == LockoutSettings()
     assert found.chat == ChatEndpointSettings()
     assert found.lanes == LaneSettings()
-    assert found.shutdown_grace == 20
+    assert (found.shutdown_linger, found.shutdown_grace) == (10, 20)
 
 
 def test_http2_is_off_unless_it_is_switched_on(place: Place) -> None:
@@ -290,10 +290,16 @@ def test_limits_are_turned_into_seconds(place: Place) -> None:
         """{ gateway: {
              auth: { rateLimit: { maxAttempts: 2, windowMs: 1500, lockoutMs: 500,
                                   maxAddresses: 3 } },
-             shutdown: { graceSeconds: 0.5 },
+             shutdown: { lingerSeconds: 0.25, graceSeconds: 0.5 },
              http: { endpoints: { chatCompletions: { enabled: true, maxBodyBytes: 9,
                bodyTimeoutMs: 1500, keepaliveMs: 250, writeTimeoutMs: 2000 } } } } }"""
     ).settings
     assert found.auth.lockout == LockoutSettings(2, 1.5, 0.5, 3)
     assert found.chat == ChatEndpointSettings(True, 9, 1.5, 0.25, 2.0)
-    assert found.shutdown_grace == 0.5
+    assert (found.shutdown_linger, found.shutdown_grace) == (0.25, 0.5)
+
+
+@pytest.mark.parametrize("seconds", ["-1", "601", "Infinity"])
+def test_clients_get_ten_minutes_to_leave_at_most(place: Place, seconds: str) -> None:
+    issue = place.issue(f"{{ gateway: {{ shutdown: {{ lingerSeconds: {seconds} }} }} }}")
+    assert issue.path == "gateway.shutdown.lingerSeconds"

@@ -36,6 +36,11 @@ def test_a_node_has_a_role_a_name_and_a_lease(place: Place) -> None:
     assert found == NodeSettings(NodeRole.WORKER, "w1", 3.0)
 
 
+def test_a_node_may_execute_some_agents_only(place: Place) -> None:
+    text = f"{{ store: {{ url: '{URL}' }}, node: {{ agents: ['main'] }} }}"
+    assert place.load(text).settings.node.agents == frozenset({"main"})
+
+
 def test_sessions_in_memory_give_way_to_the_database_with_a_note(place: Place) -> None:
     loaded = place.load(f"{{ store: {{ url: '{URL}' }}, session: {{ store: ':memory:' }} }}")
     assert loaded.settings.store.memory is False
@@ -57,6 +62,7 @@ def test_a_generated_token_of_one_of_several_processes_gets_a_note(place: Place)
         ("{ node: { role: 'x' } }", "node.role", "must be"),
         ("{ node: { name: 'a b' } }", "node.name", "must"),
         ("{ node: { leaseSeconds: 0 } }", "node.leaseSeconds", "must be"),
+        ("{ node: { agents: ['main'] } }", "node.agents", "has no effect without a database"),
         ("{ store: { listenUrl: 'x' } }", "store.listenUrl", "has no effect without store.url"),
         ("{ store: { url: '' } }", "store.url", "must not be empty"),
     ],

@@ -6,10 +6,11 @@ import asyncio
 import os
 import shutil
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import aiohttp
+import openai
 import pytest
 
 from opensoul.client import Client, TextDelta
@@ -74,3 +75,43 @@ async def test_any_node_behind_the_balancer_answers_also_when_one_has_ended(
             run = await control.run_agent("and over WebSocket", session_key="trip-7")
             said = [event.text async for event in run.events() if isinstance(event, TextDelta)]
         assert "over WebSocket" in "".join(said)
+
+
+async def test_a_rolling_restart_behind_the_balancer_costs_its_clients_nothing(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    """Clients keep their connections and try nothing again, also where they cannot connect."""
+    port = free_port()
+    places = [Place(address, port) for address in ADDRESSES]
+    over = asyncio.Event()
+    async with (
+        started(deployment("compose"), tmp_path, postgres_url, places) as running,
+        balancer(port) as url,
+    ):
+
+        async def ask(pause: float) -> int:
+            count = 0
+            async with openai.AsyncOpenAI(
+                base_url=f"{url}/v1", api_key=TOKEN, max_retries=0
+            ) as client:
+                while not over.is_set():
+                    answer = await client.chat.completions.create(
+                        model="opensoul", messages=[{"role": "user", "content": "hi"}]
+                    )
+                    assert answer.choices[0].message.content == "[echo after 0 messages] hi"
+                    count += 1
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(pause):
+                            await over.wait()
+            return count
+
+        async with asyncio.TaskGroup() as clients:
+            asking = [clients.create_task(ask(pause)) for pause in (0, 0, 0.05, 0.5, 1.5, 3)]
+            for (_, process), place in zip(running, places, strict=True):
+                assert await asyncio.to_thread(process.stop) == 0
+                process.launch()
+                await until_ready(f"{place.url}/readyz")
+            over.set()
+        counts = [each.result() for each in asking]
+    print(f"{len(running)} restarts behind HAProxy: {sum(counts)} answers, {counts}")
+    assert min(counts) > len(running)

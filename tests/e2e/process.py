@@ -44,6 +44,8 @@ class GatewayProcess:
     environment: Mapping[str, str] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
     program: Path = OPENSOUL
+    unexpected: tuple[str, ...] = UNEXPECTED
+    """What must not be in its log."""
 
     def __post_init__(self) -> None:
         self.state = self.home / "state"
@@ -149,7 +151,7 @@ class GatewayProcess:
             if stream is not None:
                 stream.close()
         log = "".join(self.err)
-        assert not any(sign in log for sign in UNEXPECTED), log
+        assert not any(sign in log for sign in self.unexpected), log
         return code
 
     def stop(self) -> int:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 import pytest_asyncio
 
@@ -115,6 +116,21 @@ async def test_a_second_signal_frees_the_state_directory(
     assert code == 128 + signal.SIGQUIT
     with held(StateLock(gateway.state)):
         pass
+
+
+async def test_ctrl_c_does_not_wait_for_idle_clients_of_a_single_process(
+    tmp_path: Path, provider: FakeProvider
+) -> None:
+    patient = config(provider.base_url, shutdown={"lingerSeconds": 600})
+    async with (
+        GatewayProcess(tmp_path, patient) as gateway,
+        aiohttp.ClientSession(gateway.url) as client,
+    ):
+        async with client.get("/healthz") as response:
+            await response.read()  # Or else the connection is not kept.
+        assert (response.status, response.headers.get("Connection")) == (200, None)
+        gateway.signal(signal.SIGINT)
+        assert await asyncio.to_thread(gateway.wait) == 0
 
 
 def until_printed(terminal: int, mark: bytes) -> None:

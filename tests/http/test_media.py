@@ -480,6 +480,18 @@ async def test_a_file_reaches_the_model_as_a_text(
     assert f"\n{text}\n</untrusted>" in message["content"]
 
 
+async def test_the_log_says_what_the_parser_of_pdf_files_has_raised(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    part = file(b"%PDF-1.4", "application/pdf", "a.pdf")
+    error = await refusal(served, shows(TEXT, part))
+
+    assert "damaged" in error["message"]
+    (record,) = [one for one in caplog.records if "PDF" in one.message]
+    assert getattr(record, "error", "").endswith("Error")
+
+
 @pytest.mark.parametrize(
     ("part", "problem"),
     [

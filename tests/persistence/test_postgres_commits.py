@@ -234,7 +234,7 @@ async def test_bells_for_other_processes_ring_once_there_is_one(
             await a.events.append(claim, [Started(0, 0)])
             await a.queue.finish(claim, END)
             assert [one.event for one in await following] == [Started(0, 0), END]
-        await nodes.show()
+        await nodes.heartbeat()
         assert nodes.is_alone
 
 

@@ -19,6 +19,7 @@ from opensoul.adapters.persistence.postgres import (
     are_one_database,
     database_status,
     migrate_database,
+    migrations,
     pools_transactions,
 )
 from opensoul.domain.errors import StoreFailed
@@ -161,6 +162,48 @@ async def test_migrating_is_reported_once(postgres_url: str) -> None:
     after = await database_status(postgres_url)
     assert (after.pending, after.queued, after.running, after.waiting) == ((), 0, 0, 0)
     assert "sessions" in {table.name for table in after.tables}
+
+
+async def test_a_migration_that_waits_for_a_transaction_does_not_keep_others_waiting(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await migrate_database(postgres_url)
+    script = (9000, "later", "ALTER TABLE runs ADD COLUMN later integer")
+    monkeypatch.setattr(migrations, "scripts", lambda: iter([script]))
+    async with (
+        await psycopg.AsyncConnection.connect(postgres_url) as long,
+        await psycopg.AsyncConnection.connect(postgres_url, autocommit=True) as other,
+    ):
+        await long.execute("SELECT FROM runs")  # A dump, for example, reads for hours.
+        migrating = asyncio.create_task(migrate_database(postgres_url))
+        while not await waits_for(other, "runs"):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)  # The server does not say that somebody waits.
+        await other.execute("SET statement_timeout = '10s'")
+        await other.execute("SELECT FROM runs")
+        assert not migrating.done()
+        await long.commit()
+        assert await migrating == ["9000 later"]
+
+
+async def test_a_migration_that_gets_no_lock_says_what_to_do(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await migrate_database(postgres_url)
+    script = (9000, "later", "ALTER TABLE runs ADD COLUMN later integer")
+    monkeypatch.setattr(migrations, "scripts", lambda: iter([script]))
+    monkeypatch.setattr(migrations, "_MOST_WAIT", 0.0)
+    async with await psycopg.AsyncConnection.connect(postgres_url) as long:
+        await long.execute("SELECT FROM runs")
+        with pytest.raises(StoreFailed, match=r"9000 later needs a lock.* pg_stat_activity"):
+            await migrate_database(postgres_url)
+
+
+async def waits_for(connection: psycopg.AsyncConnection[tuple[object, ...]], table: str) -> bool:
+    """Whether a transaction waits for a lock of the table."""
+    waiting = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = %s::regclass)"
+    row = await (await connection.execute(waiting, (table,))).fetchone()
+    assert row is not None
+    return bool(row[0])
 
 
 @pytest.mark.parametrize(("mode", "expected"), [("transaction", True), ("session", False)])

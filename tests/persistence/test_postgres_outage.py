@@ -13,6 +13,7 @@ from opensoul.domain.errors import LeaseLost, StoreFailed
 from opensoul.domain.models.calls import TextDelta
 from opensoul.domain.runs.events import Started
 from opensoul.domain.sessions.keys import SessionKey
+from opensoul.domain.settings import LaneSettings
 from tests.fakes.domain import run
 
 from .postgres_runs import LEASE, node
@@ -20,6 +21,7 @@ from .postgres_server import Cluster, private_cluster, server_programs
 from .run_logs import END, HandClock
 
 MINUTE = 60.0
+ONE = LaneSettings(max_concurrent=1)
 _LONG_AGO = """
     CREATE OR REPLACE FUNCTION server_started() RETURNS double precision LANGUAGE sql STABLE
         AS 'SELECT 0::double precision'"""
@@ -83,7 +85,8 @@ async def test_nothing_is_taken_over_in_the_first_lease_after_an_outage(cluster:
     """A server that was not restarted, or replaced by its replica, is older than a lease."""
     steady = HandClock(0.0)
     async with (
-        node(cluster.url, "a", steady=steady, patience=0.1) as one,
+        # It has no room for another run, which its bells would let it claim, too.
+        node(cluster.url, "a", limits=lambda: ONE, steady=steady, patience=0.1) as one,
         node(cluster.url, "b", steady=steady, patience=0.1) as idle,
         node(cluster.url, "c", works=False) as gateway,
     ):

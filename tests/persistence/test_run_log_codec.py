@@ -82,6 +82,15 @@ def test_an_event_of_a_newer_process_is_passed_over(stored: bytes) -> None:
     assert isinstance(unknown, Unknown)
 
 
+def test_a_reason_of_a_newer_process_does_not_hide_the_end() -> None:
+    finished, failed = decode_events(
+        b'[["f","novel",[1,2,3,4,true],"m"],["x","c","why","novel",null,null]]'
+    )
+
+    assert finished == Finished(StopReason.STOP, Usage(1, 2, 3, 4, estimated=True), "m")
+    assert failed == Failed("c", "why", None)
+
+
 def test_a_word_takes_few_bytes() -> None:
     assert len(encode_events([TextDelta("word ")] * 50)) < 50 * 15
 
@@ -113,8 +122,8 @@ def test_the_end_by_a_stop_sequence_is_kept() -> None:
         b"[[]]",
         b'[["s",0]]',
         b'[["f","stop",[1,2,3,4],"m"]]',
-        b'[["f","why",[1,2,3,4,true],"m"]]',
-        b'[["x","c","m","odd",null,null]]',
+        b'[["f",1,[1,2,3,4,true],"m"]]',
+        b'[["x","c","m",1,null,null]]',
         encode_events([END])[:-1],
         b"[" * 100_000,
     ],

@@ -117,7 +117,12 @@ def test_a_summary_comes_back_as_it_was(summary: str) -> None:
     assert summary_in(content_of(summary)) == summary
 
 
-async def test_compact_is_no_response(served: Served) -> None:
-    async with served.client.get(COMPACT, headers=served.authorization) as response:
-        assert response.status == 405
-        assert response.headers["Allow"] == "POST"
+@pytest.mark.parametrize("path", [COMPACT, "/v1/responses/input_tokens"])
+async def test_a_path_of_its_own_is_no_response(served: Served, path: str) -> None:
+    for method, status, allowed in (
+        ("GET", 405, "POST"),
+        ("DELETE", 405, "POST"),
+        ("OPTIONS", 204, "POST, OPTIONS"),
+    ):
+        async with served.client.request(method, path, headers=served.authorization) as response:
+            assert (response.status, response.headers["Allow"]) == (status, allowed)

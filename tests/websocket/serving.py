@@ -12,7 +12,7 @@ from quart import Quart, request, websocket
 
 from opensoul.adapters.transports.control.connection.inbound import BoundedConnection
 from opensoul.adapters.transports.control.protocol.socket_control import Wire, wire_of
-from opensoul.app.lifecycle import Lifecycle
+from opensoul.app.lifecycle import Lifecycle, Stopping
 from opensoul.app.server.host import open_sockets, serve_until
 from opensoul.app.server.hypercorn import PeerConnections, Timing
 from opensoul.domain.settings import ListenSettings, Settings
@@ -34,19 +34,29 @@ class Served:
     left: asyncio.Event = field(default_factory=asyncio.Event)
     """The handler ended, by itself or with the connection."""
     read_on: asyncio.Event = field(default_factory=asyncio.Event)
+    leaving: asyncio.Event = field(default_factory=asyncio.Event)
+    """The server has begun to leave, and the event loop has been through its connections."""
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+    """The server has ended."""
 
 
 class NoLifecycle(Lifecycle):
     """Of an application with nothing beside its requests."""
 
-    def __init__(self) -> None: ...
+    def __init__(self, served: Served, stopping: Stopping) -> None:
+        self._served = served
+        self._stopping = stopping
 
     async def start(self) -> None: ...
 
     async def stop(self) -> None: ...
 
-    def begin_drain(self) -> float:
-        return 0.0
+    def begin_leaving(self) -> Stopping:
+        asyncio.get_running_loop().call_soon(self._served.leaving.set)
+        return self._stopping
+
+    def begin_drain(self) -> None: ...
 
     @property
     def settings(self) -> Settings:
@@ -106,6 +116,15 @@ def make_app(served: Served) -> Quart:
             await websocket.accept()
             raise LookupError("of the tests")
 
+    @app.get("/held")
+    async def held() -> Any:
+        async def parts() -> AsyncIterator[str]:
+            yield "begun "
+            await served.read_on.wait()
+            yield "ended"
+
+        return parts()
+
     @app.post("/body")
     async def body() -> str:
         return str(len(await request.get_data()))
@@ -132,17 +151,17 @@ async def serving(
     peers: PeerConnections | None = None,
     *,
     http2: bool = False,
+    stopping: Stopping = Stopping(linger=0.0, grace=0.0),  # noqa: B008 (frozen)
 ) -> AsyncIterator[Served]:
     """Serve on a free port of this machine alone."""
     served = Served()
     listen = ListenSettings(hosts=("127.0.0.1",), port=0, http2=http2)
     ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    stop = asyncio.Event()
     server = asyncio.create_task(
         serve_until(
-            stop,
+            served.stop,
             make_app(served),
-            NoLifecycle(),
+            NoLifecycle(served, stopping),
             listen,
             open_sockets(listen),
             ready.set_result,
@@ -150,9 +169,10 @@ async def serving(
             peers=peers,
         )
     )
+    server.add_done_callback(lambda _: served.over.set())
     served.port = await ready
     try:
         yield served
     finally:
-        stop.set()
+        served.stop.set()
         await server

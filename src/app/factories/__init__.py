@@ -45,6 +45,7 @@ from .execution import (
 from .persistence import (
     bus,
     catalog,
+    clock,
     device_book,
     key_book,
     lock,
@@ -57,6 +58,7 @@ from .persistence import (
     workspaces,
 )
 from .process import (
+    abilities,
     configure_logging,
     facts,
     lifecycle,
@@ -78,6 +80,7 @@ from .tooling import (
 )
 
 __all__ = [
+    "abilities",
     "access",
     "agent_sessions",
     "all_tools",
@@ -86,6 +89,7 @@ __all__ = [
     "builtin_tools",
     "bus",
     "catalog",
+    "clock",
     "commands",
     "config_file",
     "configuration_watch",

@@ -70,7 +70,7 @@ def source(
     reloads: Reloads,
     shared_configuration: CopiedDocument | None,
 ) -> ConfigSource:
-    """`shared_configuration` is up to date by now."""
+    """`shared_configuration` was brought up to date before."""
     return ConfigSource.open(inputs, on_event=reloads, watched=[token_file.path])
 
 

@@ -1,4 +1,4 @@
-"""The stores: in files, or in memory where the configuration asks for that."""
+"""The stores: in a shared database, in files or in memory, as the configuration says."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ from ...domain.ports import (
     Workspaces,
 )
 from ..lifecycle import Lock
+from ..server_clock import ServerClock
 from ..shared import DRIVER_MISSING, SharedStores, is_driver
 
 
@@ -54,6 +55,11 @@ def shared(
             raise
         raise StoreFailed(DRIVER_MISSING) from error
     return shared_stores(url.reveal(), settings, clock=clock, monotonic=monotonic, node_id=new_id())
+
+
+def clock(local_clock: Clock, settings: CurrentSettings) -> Clock:
+    """The clock of the machine, or that of the database which several processes share."""
+    return local_clock if settings().store.url is None else ServerClock(local_clock)
 
 
 def bus(shared: SharedStores | None, new_id: NewId) -> NodeBus:
@@ -81,14 +87,14 @@ def catalog(store: SessionStore) -> SessionCatalog:
 
 
 def stored_approvals(store: SessionStore, shared: SharedStores | None) -> ApprovalBook:
-    """Beside the sessions."""
+    """In the same database as the sessions."""
     if shared is not None:
         return shared.approvals
     return SqliteApprovals(store) if isinstance(store, SqliteStore) else MemoryApprovals()
 
 
 def stored_responses(store: SessionStore, shared: SharedStores | None) -> ResponseBook:
-    """The same."""
+    """In the same database as the sessions."""
     if shared is not None:
         return shared.responses
     return SqliteResponses(store) if isinstance(store, SqliteStore) else MemoryResponses()
@@ -126,7 +132,7 @@ def lock(locations: Locations, settings: CurrentSettings) -> Lock:
 def run_events(
     settings: CurrentSettings, clock: Clock, monotonic: Clock, shared: SharedStores | None
 ) -> RunEvents:
-    """Beside the sessions; in memory where those are, too."""
+    """In the database of the sessions, in a file beside theirs, or in memory with them."""
     chosen = settings()
     if shared is not None:
         return shared.run_events

@@ -32,6 +32,7 @@ from ...adapters.persistence.postgres.sessions import (
 )
 from ...domain.ports import Clock, CurrentSettings, KeyBook, NodeBus
 from ...domain.settings import NodeRole
+from ..server_clock import ServerClock
 from ..shared import SharedStores
 
 
@@ -50,7 +51,13 @@ def shared_stores(
         keep_bytes=chosen.runs.keep_bytes,
         listen_url=listen_url,
     )
-    nodes = PostgresNodes(database, node_id, lease=chosen.node.lease, steady=monotonic)
+    nodes = PostgresNodes(
+        database,
+        node_id,
+        lease=chosen.node.lease,
+        steady=monotonic,
+        measure=clock.measure if isinstance(clock, ServerClock) else None,
+    )
     queue = PostgresQueue(
         events,
         limits=lambda: settings().lanes,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from ...adapters.config import ConfigSource, Locations, Overrides
+from ...adapters.providers.local.client import LocalModels
 from ...adapters.python_agents import PythonAgents
 from ...adapters.system.logging import LogBounds, LogRing, configure
 from ...adapters.transports.control.handshake import Facts
@@ -25,10 +26,12 @@ from ...domain.ports import (
     NodeDirectory,
     NodeInfo,
     RunEvents,
+    Sandbox,
     SessionStore,
     Toolbox,
 )
 from ...domain.services import Approvals, Devices, Gateway, Keys, Quotas, Responses, ToolService
+from ..abilities import Abilities
 from ..lifecycle import Lifecycle, Lock, Prepare
 from ..readiness import Readiness
 from ..reloads import ConfigureLogging, Reloads
@@ -76,11 +79,21 @@ def readiness(
     )
 
 
+def abilities(
+    settings: CurrentSettings,
+    local: LocalModels,
+    sandbox: Sandbox,
+    python_agents: PythonAgents,
+) -> Abilities:
+    return Abilities(settings, local, sandbox, python_agents)
+
+
 def node_info(
     bus: NodeBus,
     settings: CurrentSettings,
     facts: Facts,
     executor: Executor,
+    abilities: Abilities,
 ) -> Callable[[], NodeInfo]:
     """What this process shows of itself to the others."""
 
@@ -96,6 +109,7 @@ def node_info(
             address=f"{current.listen.hosts[0]}:{current.listen.port}",
             configuration=current.generation,
             runs=len(executor),
+            unable=abilities.unable,
         )
 
     return describe
@@ -130,6 +144,7 @@ def lifecycle(
     source: ConfigSource,
     nodes: NodeDirectory,
     node_info: Callable[[], NodeInfo],
+    abilities: Abilities,
     configuration_watch: ConfigurationWatch | None,
 ) -> Lifecycle:
     return Lifecycle(
@@ -161,5 +176,6 @@ def lifecycle(
         watch=source.watch,
         nodes=nodes,
         node_info=node_info,
+        abilities=abilities,
         configuration_watch=configuration_watch,
     )

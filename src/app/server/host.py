@@ -6,7 +6,7 @@ import asyncio
 import gc
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack, suppress
 
 from hypercorn.asyncio.run import worker_serve
@@ -16,20 +16,30 @@ from quart import Quart
 
 from ...domain.concurrency import FairThreads
 from ...domain.settings import ListenSettings
-from ..lifecycle import Lifecycle
+from ..lifecycle import Lifecycle, Stopping
 from ..memory import give_large_blocks_back
 from ..signals import stop_on_signals
-from . import event_loop
-from .hypercorn import PeerConnections, ServerConfig, Timing, install
+from . import event_loop, listeners
+from .hypercorn import Leaving, PeerConnections, ServerConfig, Timing, install
+
+logger = logging.getLogger(__name__)
 
 _BACKLOG = 1_024
 _KEEP_ALIVE = 75.0
+"""Seconds that an idle connection is kept. Longer than those at the other end keep one, since who
+closes it first sends nothing more on it: 60 s for nginx and most load balancers, 4 to 15 s for
+clients."""
 TLS_BUFFER = 60 * 1024
 """Receive buffer of a TLS connection, in bytes. The event loop decrypts all of it in one turn: for
 records of a single byte each, the usual megabytes would take a second. A client 100 ms away can
 still send half a megabyte a second."""
 _UNACKNOWLEDGED = 120_000
 """Milliseconds that sent bytes may stay unacknowledged before the connection is aborted."""
+_LAST_HANDSHAKES = 0.25
+"""Seconds for connections that are being opened when listening ends. A client's system repeats an
+attempt that is ignored after one second."""
+_LAST_CONNECTIONS = 0.5
+"""Seconds for the first request of connections that were accepted last."""
 _LAST_WORDS = 5.0
 """Seconds for the rest of the responses after the last run."""
 
@@ -84,7 +94,8 @@ async def serve_until(
     websockets: Timing = Timing(),  # noqa: B008 (frozen)
     peers: PeerConnections | None = None,
 ) -> None:
-    """Serve on `sockets`, which are closed at the end, until `stop` is set; then drain.
+    """Serve on `sockets`, which are closed at the end, until `stop` is set; then let clients leave,
+    and drain.
 
     `peers` limits the connections of one address; by default according to the settings in force.
     """
@@ -93,12 +104,25 @@ async def serve_until(
     config = hypercorn_config(listen)
     config.websocket_timing = websockets
     config.peers = peers or PeerConnections.by(lambda: lifecycle.settings)
+    config.leaving = leaving = Leaving()
+    last: list[asyncio.Task[None]] = []
 
     async def until_stopped() -> None:
         on_ready(port)
         await stop.wait()
-        config.graceful_timeout = lifecycle.begin_drain() + _LAST_WORDS
+        stopping = lifecycle.begin_leaving()
+        config.graceful_timeout = stopping.grace + _LAST_CONNECTIONS + _LAST_WORDS
         config.shutdown_timeout = 2 * config.graceful_timeout
+        await _let_leave(leaving, stopping, opened)
+        # hypercorn stops to listen when this returns.
+        last.append(asyncio.create_task(_end(leaving, stopping, lifecycle)))
+
+    async def until_stopped_or_failed() -> None:
+        try:
+            await until_stopped()
+        except BaseException:
+            leaving.end()
+            raise
 
     async with AsyncExitStack() as stack:
         for listener in opened:
@@ -111,8 +135,33 @@ async def serve_until(
             wrap_app(app, config.wsgi_max_body_size, "asgi"),
             config,
             sockets=sockets,
-            shutdown_trigger=until_stopped,
+            shutdown_trigger=until_stopped_or_failed,
         )
+        await asyncio.gather(*last)
+
+
+async def _let_leave(leaving: Leaving, stopping: Stopping, opened: Iterable[socket.socket]) -> None:
+    """Serve on, and have clients leave by themselves; then accept the last connections."""
+    leaving.begin()
+    if not stopping.linger:
+        return
+    logger.info(
+        "requests are answered until clients have left",
+        extra={"seconds": stopping.linger, "idle_connections": len(leaving)},
+    )
+    await asyncio.sleep(stopping.linger)
+    turned_away = [listeners.turn_away(listener) for listener in opened]
+    if all(turned_away):
+        await asyncio.sleep(_LAST_HANDSHAKES)
+
+
+async def _end(leaving: Leaving, stopping: Stopping, lifecycle: Lifecycle) -> None:
+    """Close idle connections, and drain: once those that were accepted last have sent what they
+    were opened for."""
+    if stopping.linger:
+        await leaving.none_idle(_LAST_CONNECTIONS)
+    leaving.end()
+    lifecycle.begin_drain()
 
 
 def _check_certificate(config: ServerConfig) -> None:

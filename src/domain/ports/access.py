@@ -34,23 +34,24 @@ class Authenticator(Protocol):
 
 
 class Limits(Protocol):
-    """What is counted by address, over all processes that serve the same clients: wrong
-    credentials, by the rule of `access.Lockout`. While nothing is wrong it must cost next to
-    nothing."""
+    """Wrong credentials by address, counted over all processes that serve the same clients, by the
+    rule of `access.Lockout`. A request with a right credential must cost next to nothing."""
 
     async def check(self, address: str) -> None:
-        """Raises LockedOut while the address is locked out."""
+        """Raises LockedOut, with the seconds that are left, while the address is locked out. Where
+        the count cannot be read, the last one is used."""
         ...
 
     async def failed(
         self, address: str, limits: LockoutSettings, credential: Iterable[bytes | None]
     ) -> bool:
-        """Count a wrong credential, of one or several secrets; True when that locks the
-        address."""
+        """Count a wrong credential, of one or several secrets; True when that locks the address.
+        Raises StoreFailed."""
         ...
 
     async def succeeded(self, address: str) -> None:
-        """A right credential forgives the wrong ones before it."""
+        """Forget the wrong credentials of the address, since a right one came from it. Raises
+        StoreFailed."""
         ...
 
 
@@ -141,7 +142,8 @@ class KeyBook(Protocol):
         ...
 
     async def usage(self, since: str) -> tuple[KeyUsage, ...]:
-        """The usage of all keys from the day `since` on, in the order of the days."""
+        """The usage of all keys from the day `since` on, in the order of the days. Days are those
+        of UTC, such as 2026-01-31."""
         ...
 
     async def usage_of(self, key_id: str, since: str) -> tuple[KeyUsage, ...]:
@@ -153,4 +155,6 @@ class KeyBook(Protocol):
         sums when they are durable: they include what other processes have added."""
         ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Finish writing and let go."""
+        ...

@@ -129,10 +129,12 @@ class ConfigurationBook(Protocol):
     StoreFailed."""
 
     async def newest_hash(self) -> str | None:
-        """The SHA-256 of the configuration; None: there is none."""
+        """The SHA-256 of the configuration in lower-case hexadecimal; None: there is none."""
         ...
 
-    async def newest(self) -> bytes | None: ...
+    async def newest(self) -> bytes | None:
+        """The configuration, as JSON5 in UTF-8; None: there is none."""
+        ...
 
     async def replace(self, base_hash: str | None, data: bytes) -> bool:
         """Replace it if its hash is `base_hash` (None: if there is none); whether it was."""

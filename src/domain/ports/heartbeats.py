@@ -1,4 +1,4 @@
-"""What heartbeats share: texts that wait, whether they are on, and the last one."""
+"""The stored state of heartbeats: queued texts, whether they are on, and the last one."""
 
 from __future__ import annotations
 
@@ -10,23 +10,30 @@ class HeartbeatBook(Protocol):
     """For all processes of a Gateway. All methods raise StoreFailed."""
 
     async def note(self, text: str, limit: int) -> bool:
-        """Let a text wait for the next heartbeat; False if `limit` texts do already."""
+        """Queue a text for the next heartbeat. False, and nothing changes, if `limit` texts are
+        queued already."""
         ...
 
     async def take(self) -> tuple[str, ...]:
-        """Remove the texts that wait, and return them, oldest first."""
+        """Remove the queued texts, and return them, oldest first."""
         ...
 
     async def put_back(self, texts: Sequence[str]) -> None:
-        """Let texts that were taken wait again, before all others."""
+        """Queue texts again that were taken, before all others."""
         ...
 
-    async def is_on(self) -> bool: ...
+    async def is_on(self) -> bool:
+        """What `turn` has stored last; True where it has not."""
+        ...
 
-    async def turn(self, on: bool) -> None: ...
+    async def turn(self, on: bool) -> None:
+        """Switch heartbeats on or off."""
+        ...
 
     async def last(self) -> str | None:
         """What was stored with `set_last`; None: there was no heartbeat."""
         ...
 
-    async def set_last(self, payload: str) -> None: ...
+    async def set_last(self, payload: str) -> None:
+        """Store the payload of the newest heartbeat."""
+        ...

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 MAX_PAYLOAD_BYTES = 7_000
@@ -16,13 +16,14 @@ class NodeBus(Protocol):
     """Messages between the processes of a Gateway, its nodes. Without others every method does
     nothing.
 
-    A message is a hint that something has changed: messages can be lost, or arrive late, so a
-    subscriber must be able to read the truth elsewhere, and does so when `on_gap` is called.
+    A message says only that something has changed: messages can be lost, or arrive late, so a
+    subscriber reads the changed records from their store, also when `on_gap` is called, and at an
+    interval.
     """
 
     @property
     def node_id(self) -> str:
-        """Names this process among all that have ever run."""
+        """The id of this process, which no other process has or had."""
         ...
 
     @property
@@ -31,10 +32,10 @@ class NodeBus(Protocol):
         ...
 
     def publish(self, topic: str, payload: str = "", *, is_urgent: bool = True) -> None:
-        """Send to the subscribers in the other processes, soon. `topic`: ASCII letters, digits and
-        `_`. A message that is not urgent may wait a moment for others, and is not sent while no
-        other process is known of. Raises ValueError for a payload of more than MAX_PAYLOAD_BYTES in
-        UTF-8."""
+        """Send to the subscribers in the other processes. Returns at once, and the message may get
+        lost. `topic`: ASCII letters, digits and `_`. A message that is not urgent may wait for
+        others for some hundredths of a second, and is not sent while no other process is known of.
+        Raises ValueError for a payload of more than MAX_PAYLOAD_BYTES in UTF-8."""
         ...
 
     def subscribe(self, topic: str, listener: OnMessage) -> Callable[[], None]:
@@ -56,7 +57,7 @@ class NodeBus(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class NodeInfo:
-    """A process of a Gateway. Times are Unix seconds, of the clock that all processes share."""
+    """A process of a Gateway. Times are Unix seconds, by the clock of a shared database."""
 
     id: str
     """Also the `owner` of the Runs that it executes."""
@@ -66,20 +67,23 @@ class NodeInfo:
     host: str
     pid: int
     address: str = ""
-    """Where it serves; empty until it does."""
+    """The host and the port where it serves; empty until it does."""
     configuration: str = ""
-    """A digest of its configuration: processes with other settings have another one."""
+    """A digest of its configuration, without the keys that may differ between processes."""
     started_at: float = 0.0
     seen_at: float = 0.0
-    """When it was heard of last."""
+    """The time of its last heartbeat."""
     runs: int = 0
     """Runs that it executes."""
     alive: bool = True
-    """It was heard of within its lease."""
+    """Its last heartbeat is not older than its lease."""
+    unable: Mapping[str, str] = field(default_factory=dict)
+    """The agents whose Runs it does not execute, because it lacks what they need; with sentences
+    for everybody."""
 
 
 class NodeDirectory(Protocol):
-    """The processes of a Gateway, each of which shows three times a lease that it is there."""
+    """The processes of a Gateway. Each stores a heartbeat three times in a lease."""
 
     async def list(self) -> tuple[NodeInfo, ...]:
         """Those that have not ended by themselves, in the order of their start. One that died is
@@ -87,12 +91,12 @@ class NodeDirectory(Protocol):
         ...
 
     async def join(self, describe: Callable[[], NodeInfo]) -> None:
-        """Enter this process, and show from now on that it is there. `describe` is called each
-        time; its times and `alive` do not count. Raises StoreFailed."""
+        """Add this process, and store its heartbeats from now on. `describe` is called for each;
+        its times and `alive` are ignored. Raises StoreFailed."""
         ...
 
     async def leave(self) -> None:
-        """This process ends. Nothing where it has not joined."""
+        """Remove this process, which ends. Raises nothing; does nothing where it has not joined."""
         ...
 
 
@@ -115,13 +119,13 @@ class PresenceBook(Protocol):
     it. All methods raise StoreFailed."""
 
     async def put(self, clients: str) -> None:
-        """The clients of this process, in place of the former ones."""
+        """Store the clients of this process, in place of the former ones."""
         ...
 
     async def others(self) -> tuple[str, ...]:
-        """What the other processes have put."""
+        """What each other process has put last."""
         ...
 
     async def remove(self) -> None:
-        """This process has no clients any more."""
+        """Remove the clients of this process."""
         ...

@@ -1,4 +1,4 @@
-"""Where Runs wait, what happens in them, and how a Run is reached wherever it lives."""
+"""The queue of Runs, their events, and signals to a Run, whichever process executes it."""
 
 from __future__ import annotations
 
@@ -34,13 +34,14 @@ class RunEvents(Protocol):
     """
 
     async def start(self) -> None:
-        """Make ready."""
+        """Open what the events are kept in. Raises StoreFailed."""
         ...
 
     async def append(self, claim: Claim, events: Sequence[RunEvent]) -> int:
         """Add events, all or none, and return the number of the last. Terminal events, and those
-        that let the Run wait, are the queue's to add. Raises LeaseLost where the claim's owner and
-        attempt are not the Run's; nothing was added then."""
+        that let the Run wait, are the queue's to add. Waits while very much of the Run is not kept
+        yet. Raises LeaseLost where the claim's owner and attempt are not the Run's; nothing was
+        added then."""
         ...
 
     def follow(self, run_id: str, after: int = 0) -> AsyncIterator[EventBatch]:
@@ -49,8 +50,9 @@ class RunEvents(Protocol):
         at once. Who waits for more may give that up and wait again; nothing need be closed.
 
         May be ahead of what is kept. Raises UnknownRun; ShuttingDown when the Run is handed back;
-        and EventsExpired when events that were asked for are no longer kept (a follower that fell
-        too far behind)."""
+        EventsExpired when events that were asked for are no longer kept (a follower that fell too
+        far behind); and StoreFailed, also when this process has lost the Run and the follower has
+        events that were not kept."""
         ...
 
     def follow_kept(self, run_id: str, after: int = 0) -> AsyncIterator[EventBatch]:
@@ -116,7 +118,8 @@ class RunQueue(Protocol):
     Runs of commands are executed at once, beside the others.
 
     A claim is a lease. An owner that does not renew it in time has lost it, and the Run is handed
-    to another owner with the next attempt; what the earlier owner still does is refused.
+    to another owner with the next attempt; what the earlier owner still does is refused. Coroutines
+    raise StoreFailed where the queue cannot be reached; what they were to do may be done then.
     """
 
     async def enqueue(
@@ -127,8 +130,9 @@ class RunQueue(Protocol):
         once: bool = False,
         on_release: Callable[[], None] | None = None,
     ) -> Submission:
-        """Accept the Run, in one step. Raises SessionBusy, GatewayBusy or ShuttingDown, and then
-        nothing has happened.
+        """Accept the Run, in one step. Raises SessionBusy, GatewayBusy, ShuttingDown, or RunAborted
+        where its parent has ended, and then nothing has happened. After StoreFailed the Run may
+        have been accepted; without `once` it is aborted as soon as that is possible.
 
         `once`: where a Run of that id is known, that one is returned and nothing changes; of
         callers at the same time exactly one begins a Run. Otherwise a known id is a ValueError.
@@ -211,7 +215,9 @@ class Watchers(Protocol):
     that accepts such a Run counts from the beginning, and until it leaves or dies."""
 
     async def enter(self, run_id: str) -> None:
-        """This process has a follower of the Run. Raises StoreFailed."""
+        """This process has a follower of the Run, perhaps beside others that have entered or are
+        about to. Where this raises or is cancelled, that follower has not entered. Raises
+        StoreFailed."""
         ...
 
     def ended(self, run_id: str) -> None:
@@ -225,7 +231,8 @@ class Watchers(Protocol):
 
 
 class RunSignals(Protocol):
-    """Reaches a Run wherever it lives: queued, executed by any owner, or waiting."""
+    """Reaches a Run that is queued, executed by any owner, or waits. All methods raise
+    StoreFailed."""
 
     async def abort(self, run_id: str, reason: str) -> bool:
         """Stop the Run. False when there is nothing (left) to stop."""

@@ -234,8 +234,14 @@ def _load_finished(fields: Sequence[object]) -> Finished:
             *sequence,
         ]:
             usage = Usage(asked, answered, reasoning, cached, estimated, *_one(written, int))
-            return Finished(StopReason(stop), usage, model, *_one(sequence, str))
+            return Finished(_stop(stop), usage, model, *_one(sequence, str))
     raise ValueError("a stop reason, usage and a model were expected")
+
+
+def _stop(stored: str) -> StopReason:
+    """Why an answer ended. A later version, which may serve beside this one, may have reasons that
+    this one does not: for clients of this one such an answer has just ended."""
+    return next((reason for reason in StopReason if reason == stored), StopReason.STOP)
 
 
 def _one(values: Sequence[object], kind: type[T]) -> tuple[T] | tuple[()]:
@@ -262,7 +268,8 @@ def _load_failed(fields: Sequence[object]) -> Failed:
             int() | float() | None as retry_after,
             str() | None as param,
         ]:
-            failure = None if kind is None else FailureKind(kind)
+            # None also for one of a later version.
+            failure = next((known for known in FailureKind if known == kind), None)
             return Failed(code, message, failure, retry_after, param)
     raise ValueError("a code, a message, a kind, a time and a parameter were expected")
 

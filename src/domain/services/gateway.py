@@ -282,7 +282,7 @@ class Gateway:
         self._followers[run.id] += 1
 
     async def _attend(self, watchers: Watchers, run: RunSpec | RunRecord) -> None:
-        if run.on_leave is OnLeave.ABORT and self._followers[run.id] == 1:
+        if run.on_leave is OnLeave.ABORT:
             try:
                 await watchers.enter(run.id)
             except BaseException:

@@ -185,7 +185,7 @@ class ToolService:
         if call.dry_run:
             return CallResult(CallOutcome.CHECKED)
         if self._draining:
-            raise ShuttingDown("The Gateway is stopping.")
+            raise ShuttingDown("The Gateway is stopping.", retry_after=1)
         if len(self._ongoing) >= _MOST_CALLS:
             message = f"{_MOST_CALLS} tool calls of clients are running, the most at a time."
             raise GatewayBusy(message, retry_after=1.0)

@@ -107,6 +107,7 @@ def build_settings(building: Building, generation: str, *, exists: bool) -> Sett
         trusted_proxies=proxies,
         max_bytes_in_flight=gateway.http.max_bytes_in_flight,
         max_connections_per_address=gateway.max_connections_per_address,
+        shutdown_linger=float(gateway.shutdown.linger_seconds),
         shutdown_grace=float(gateway.shutdown.grace_seconds),
         notes=tuple(building.notes),
     )

@@ -49,7 +49,19 @@ def build_node(building: Building, store: StoreSettings, listen: ListenSettings)
     if node.config == "database" and store.url is None:
         building.report(f"needs a database: set store.url or {DATABASE_VARIABLE}", "node", "config")
     name = node.name or f"{socket.gethostname()}:{listen.port}"
-    return NodeSettings(role=NodeRole(node.role), name=name, lease=float(node.lease_seconds))
+    if node.agents is not None and store.url is None:
+        building.report(
+            f"has no effect without a database that the processes share: set store.url or"
+            f" {DATABASE_VARIABLE}",
+            "node",
+            "agents",
+        )
+    return NodeSettings(
+        role=NodeRole(node.role),
+        name=name,
+        lease=float(node.lease_seconds),
+        agents=None if node.agents is None else frozenset(node.agents),
+    )
 
 
 def _url(building: Building) -> Secret | None:

@@ -254,8 +254,17 @@ class Reload(Section):
 
 class Shutdown(Section):
     ours: ClassVar[bool] = True
+    linger_seconds: Annotated[float, Field(ge=0, le=600, allow_inf_nan=False)] = setting(
+        10, addition=True
+    )
+    """How long requests are answered as before after a stop was requested, while `/readyz` is 503
+    and each answer says that its connection ends (`Connection: close`, or GOAWAY). Connections that
+    are idle are closed after that. It should be longer than a load balancer needs to see that the
+    node is not ready, and than clients keep an idle connection (5 s with httpx and `openai`). Only
+    for nodes with a shared database (`store.url`) that are no workers; others do not wait, since
+    nobody else answers their clients."""
     grace_seconds: Seconds = setting(20, addition=True)
-    """How long runs may continue after a stop was requested."""
+    """How long runs may continue after `lingerSeconds`."""
 
 
 class Runs(Section):

@@ -1,4 +1,4 @@
-"""`store` and `node`: the database that several processes share, and what this one does."""
+"""`store` and `node`: the database that several processes share, and the role of this one."""
 
 from __future__ import annotations
 
@@ -39,13 +39,17 @@ class StoreSection(Section):
 class NodeSection(Section):
     role: Literal["all", "gateway", "worker"] = setting("all", addition=True, restart=True)
     """`gateway`: this process accepts requests and executes no agent; `worker`: it executes agents
-    and serves only its health; `all`: both. Without `store.url` only `all` is possible."""
+    and serves only `/healthz`, `/readyz` and `/metrics`; `all`: both. Without `store.url` only
+    `all` is possible."""
     name: NodeName | None = setting(None, addition=True, restart=True)
     """What `opensoul nodes` and the log call this process. Left out: the name of the machine and
     the port."""
     lease_seconds: LeaseSeconds = setting(10, addition=True, restart=True)
-    """Seconds after which another process takes over the runs of one that has stopped
-    answering."""
+    """Seconds for which a process holds a run without renewing its lease in the database; then
+    another process takes the run over."""
+    agents: list[str] | None = setting(None, addition=True, restart=True)
+    """The ids of the agents that this process executes, such as those whose workspace it has. Runs
+    of the others are left to other processes. Left out: all agents."""
     config: Literal["file", "database"] = setting("file", addition=True, restart=True)
     """`database`: all nodes have the configuration that is in the database, and a change at one of
     them is in force at all. The file of each node then has the keys that are its own: `store`,

@@ -26,14 +26,14 @@ class DatabaseAway(StoreFailed):
 
 
 def _is_of_connection(error: Exception) -> bool:
-    """Or else of a statement."""
+    """Whether the connection failed, and not a statement."""
     if isinstance(error, OperationalError):
         return error.sqlstate is None or error.sqlstate.startswith(_AWAY_STATES)
     return isinstance(error, OSError) and not isinstance(error, Error)
 
 
 class Availability:
-    """Noted with each call. `steady` never jumps."""
+    """Updated with each call. `steady`: a clock in seconds that never jumps."""
 
     def __init__(self, steady: Clock = time.monotonic) -> None:
         self._steady = steady
@@ -41,8 +41,8 @@ class Availability:
         self._away_at = self._back_at = self._reached_at = self._outage_until = float("-inf")
 
     def failed(self, error: Exception, begun_at: float) -> bool:
-        """A call has failed. Whether that means that the database cannot be reached: a connection
-        that was to be had for others only does not."""
+        """A call that began at that time has failed. Whether that means that the database cannot be
+        reached: not where another call has reached it meanwhile."""
         if not _is_of_connection(error) or self._reached_at > begun_at:
             return False
         if not self._is_away:

@@ -106,7 +106,7 @@ class Database:
             self._users += 1
 
     async def close(self) -> None:
-        """Let go; the last user waits for the calls in progress and closes the connections."""
+        """Undo one `open`. The last one waits for calls in progress, and closes the connections."""
         async with self._opening:
             self._users = max(0, self._users - 1)
             if self._users or self._pool is None:

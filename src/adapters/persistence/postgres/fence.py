@@ -1,4 +1,4 @@
-"""What must still be true when something is written."""
+"""A condition that every transaction of a task checks before it writes."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _FENCE: ContextVar[Fence | None] = ContextVar("fence", default=None)
 
 
 def set_fence(fence: Fence) -> None:
-    """For what this task writes from now on, and the tasks that it starts."""
+    """Have this task, and the tasks that it starts from now on, check the Fence."""
     _FENCE.set(fence)
 
 
 def active_fence() -> Fence | None:
-    """The one of this task."""
+    """The Fence of this task; None where it has none, or an inactive one."""
     fence = _FENCE.get()
     return fence if fence is not None and fence.active else None

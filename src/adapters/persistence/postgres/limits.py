@@ -1,8 +1,8 @@
 """Wrong credentials, counted in PostgreSQL for all processes.
 
-A process keeps a copy of who is locked out and who has failed, and renews it at most every half a
-second, when it is asked for: so a request with a right credential costs no query, and an idle
-process none at all.
+A process keeps a copy of which addresses are locked out and which have failed, and renews it when a
+request needs it and it is older than half a second. So most requests with a right credential cost
+no query, and an idle process makes none.
 """
 
 from __future__ import annotations
@@ -112,7 +112,8 @@ class PostgresLimits:
             self._failed.discard(owner)
 
     async def _renew(self, *, force: bool = False) -> None:
-        """Without the database the copy goes on to count: what is served needs it anyway."""
+        """Where the database cannot be reached, the last copy is used: requests cannot be served
+        without the database anyway."""
         started = self._steady()
         if self._read_at and started - self._tried_at < self._renewal and not force:
             return

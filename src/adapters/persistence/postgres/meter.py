@@ -1,4 +1,4 @@
-"""What is measured of the database, by a process that uses it."""
+"""Measurements of the database by a process that uses it."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _PATIENCE = 2.0
 
 
 class PostgresMeter:
-    """A Meter of the connections, of the flushes of events, and of bells: one is rung for each
-    reading, and heard by the same process."""
+    """A Meter of the connections, of the flushes of events, and of bells: each reading rings one,
+    for which this process listens."""
 
     def __init__(self, events: PostgresRunEvents) -> None:
         self._events = events
@@ -27,7 +27,7 @@ class PostgresMeter:
         flusher, pool = self._events.flusher, self._events.database.pool_stats()
         counter = MetricKind.COUNTER
         window = "Seconds between two flushes of events; it grows while the database is slow."
-        lag = "Seconds from ringing a bell through the database to hearing it; NaN: it was lost."
+        lag = "Seconds that a notification takes through the database; NaN: it was lost."
         waiting = "Calls that wait for a connection to the database."
         return (
             Metric("flushes_total", "Flushes of events.", flusher.count, counter),
@@ -40,7 +40,7 @@ class PostgresMeter:
 
     async def _lag(self) -> float:
         bells = self._events.bells
-        channel = f"{_CHANNEL}_{token_hex(8)}"  # Its own: nobody else wakes up.
+        channel = f"{_CHANNEL}_{token_hex(8)}"  # No other process listens to it.
         rung = asyncio.Event()
         await bells.listened(channel, lambda _: rung.set())
         began = time.perf_counter()  # The time of a loop may count milliseconds only.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from ....domain.errors import StoreFailed
 from ....domain.ports import Clock, NodeInfo
@@ -18,23 +19,39 @@ logger = logging.getLogger(__name__)
 KEEP_DEAD = 300.0
 """Seconds for which a process that died is listed."""
 _HEARTBEAT = """
-    SELECT node_heartbeat(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s),
-        NOT EXISTS (SELECT FROM nodes WHERE id <> %s)"""
+    WITH others AS (
+        SELECT id, name, started_at, unable FROM nodes
+        WHERE role <> 'gateway' AND heartbeat_at > server_now() - lease AND id <> %s
+    )
+    SELECT node_show(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s),
+        NOT EXISTS (SELECT FROM nodes WHERE id <> %s),
+        ARRAY(SELECT name FROM others ORDER BY started_at, id),
+        ARRAY(SELECT unable FROM others ORDER BY started_at, id), server_now()"""
 _LEAVE = "DELETE FROM nodes WHERE id = %s"
 _LIST = """
     SELECT n.id, n.name, n.role, n.version, n.host, n.pid, n.address, n.configuration,
         n.started_at, n.heartbeat_at, (
             SELECT count(*)::integer FROM runs r WHERE r.state = 'held' AND r.owner = n.id),
-        n.heartbeat_at > server_now() - n.lease
+        n.heartbeat_at > server_now() - n.lease, n.unable
     FROM nodes n ORDER BY n.started_at, n.id"""
 
 
 class PostgresNodes:
-    """A NodeDirectory. A process shows that it is there after each third of `lease` seconds."""
+    """A NodeDirectory. A process stores a heartbeat in each third of `lease` seconds. `steady`: a
+    clock in seconds that never jumps. `measure` is called before each heartbeat, and what it
+    returns with the database's time after it.
+    """
 
     def __init__(
-        self, database: Database, node_id: str, *, lease: float, steady: Clock = time.monotonic
+        self,
+        database: Database,
+        node_id: str,
+        *,
+        lease: float,
+        steady: Clock = time.monotonic,
+        measure: Callable[[], Callable[[float], None]] | None = None,
     ) -> None:
+        self._measure = measure
         self._database = database
         self.id = node_id
         self._lease = lease
@@ -44,23 +61,29 @@ class PostgresNodes:
         self._leaving = asyncio.Event()
         self.is_alone = False
         """Whether no other process was in the table at the last heartbeat, and none has joined."""
+        self.unable: Mapping[str, str] = {}
+        """The agents that this process cannot execute, as the others know it."""
+        self._nobody: Mapping[str, str] = {}
         self.on_join: list[Callable[[], None]] = []
         """Called when this process is in the table."""
-        self._shown_since: float | None = None
-        self._shown_at = 0.0
+        self._regular_since: float | None = None
+        """Since then no two heartbeats of this process were further apart than `lease`; None: none
+        was stored yet. By `steady`, as the next one."""
+        self._stored_at = 0.0
+        """When the last heartbeat was sent."""
         self.on_return: list[Callable[[], None]] = []
-        """Called after the process was entered again, because it was silent for so long that its
-        row was deleted."""
+        """Called after the row of this process was inserted again: it was deleted after KEEP_DEAD
+        seconds without a heartbeat."""
 
     @property
-    def knows_others(self) -> bool:
-        """Whether the heartbeats of the others can be relied on: every process was able to show
-        that it is there for as long as a lease, as this one was."""
+    def heartbeats_are_reliable(self) -> bool:
+        """Whether a process whose heartbeat is older than its lease is dead: this process was able
+        to store its own for more than a lease, so the others were able to, too."""
         now = self._steady()
         return (
-            self._shown_since is not None
-            and now - self._shown_since > self._lease
-            and now - self._shown_at < self._lease
+            self._regular_since is not None
+            and now - self._regular_since > self._lease
+            and now - self._stored_at < self._lease
         )
 
     async def list(self) -> tuple[NodeInfo, ...]:
@@ -79,13 +102,14 @@ class PostgresNodes:
                 seen_at=row[9],
                 runs=row[10],
                 alive=row[11],
+                unable=_decoded(row[12]),
             )
             for row in rows
         )
 
     async def join(self, describe: Callable[[], NodeInfo]) -> None:
         self._describe = describe
-        await self._show(describe())
+        await self._store_heartbeat(describe())
         for joined in self.on_join:
             joined()
         self._heartbeats = asyncio.create_task(self._go_on(), name="heartbeats")
@@ -99,29 +123,46 @@ class PostgresNodes:
         self._leaving.clear()
         try:
             await self._database.execute(_LEAVE, (self.id,))
-        except StoreFailed as error:  # The others see that it is silent.
+        except StoreFailed as error:  # Its heartbeats end.
             logger.warning("the node's row was not deleted", extra={"reason": str(error)})
 
-    async def show(self) -> None:
-        """Store that the process is there, as is done after each third of a lease. Raises
-        StoreFailed."""
-        if self._describe is not None and await self._show(self._describe()):
+    def lacking(self, agent_id: str) -> str:
+        """Why no process that is alive can execute the agent, as of the last heartbeat; "" where
+        one can, or none executes agents at all."""
+        return self._nobody.get(agent_id, "")
+
+    async def heartbeat(self) -> None:
+        """Store a heartbeat now. Raises StoreFailed."""
+        if self._describe is not None and await self._store_heartbeat(self._describe()):
             for returned in self.on_return:
                 returned()
 
-    async def _show(self, node: NodeInfo) -> bool:
-        """Whether the process was not in the table."""
+    async def _store_heartbeat(self, node: NodeInfo) -> bool:
+        """Insert or update the row of this process; whether there was none. Raises StoreFailed."""
         asked_at = self._steady()
         values = (
+            self.id,
             *(self.id, data(node.name), node.role, node.version, data(node.host), node.pid),
-            *(data(node.address), node.configuration, self._lease, KEEP_DEAD, self.id),
+            *(data(node.address), node.configuration, self._lease, KEEP_DEAD),
+            *(_encoded(node.unable), self.id),
         )
+        measured = None if self._measure is None else self._measure()
         row = await self._database.row(_HEARTBEAT, values)
-        if self._shown_since is None or asked_at - self._shown_at > self._lease:
-            self._shown_since = asked_at
-        self._shown_at = asked_at
-        self.is_alone = row is not None and row[1]
-        return row is not None and bool(row[0])
+        if measured is not None and row is not None:
+            measured(row[4])
+        if self._regular_since is None or asked_at - self._stored_at > self._lease:
+            self._regular_since = asked_at
+        self._stored_at = asked_at
+        self.unable = node.unable
+        if row is None:
+            self.is_alone = False
+            return False
+        self.is_alone = row[1]
+        workers = [(text(name), _decoded(unable)) for name, unable in zip(*row[2:4], strict=True)]
+        if node.role != "gateway":
+            workers.insert(0, (node.name, node.unable))
+        self._nobody = _by_nobody(workers)
+        return bool(row[0])
 
     async def _go_on(self) -> None:
         while not self._leaving.is_set():
@@ -130,6 +171,28 @@ class PostgresNodes:
                     await self._leaving.wait()
             except TimeoutError:
                 try:
-                    await self.show()
+                    await self.heartbeat()
                 except StoreFailed as error:
                     logger.debug("a heartbeat was not stored", extra={"reason": str(error)})
+                except Exception:
+                    # The outermost handler of the task: a silent process counts as dead.
+                    logger.exception("a heartbeat failed unexpectedly")
+
+
+def _encoded(unable: Mapping[str, str]) -> bytes:
+    return json.dumps(unable).encode() if unable else b""
+
+
+def _decoded(unable: bytes) -> Mapping[str, str]:
+    found: dict[str, str] = json.loads(unable) if unable else {}
+    return found
+
+
+def _by_nobody(workers: list[tuple[str, Mapping[str, str]]]) -> Mapping[str, str]:
+    """The agents that none of these processes can execute, with what each of them lacks."""
+    if not workers:
+        return {}
+    agents = set.intersection(*(set(unable) for _, unable in workers))
+    return {
+        agent: " ".join(f"{name}: {unable[agent]}" for name, unable in workers) for agent in agents
+    }

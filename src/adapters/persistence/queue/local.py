@@ -161,7 +161,8 @@ class LocalQueue:
         self, spec: RunSpec, record: RunRecord, on_release: Callable[[], None] | None
     ) -> None:
         if self._refusing:
-            raise ShuttingDown("The Gateway is shutting down and takes no more runs.")
+            problem = "The Gateway is shutting down and takes no more runs."
+            raise ShuttingDown(problem, retry_after=1)
         if spec.parent and spec.parent not in self._entries:
             raise RunAborted(PARENT_ENDED)
         place = self._enter_lane(spec)

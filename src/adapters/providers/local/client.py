@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 from ....domain.errors import FailureKind, ModelFailed
@@ -57,6 +58,17 @@ class LocalModels:
     async def prepare(self, target: ModelTarget) -> ModelProcess:
         """Load the model if necessary; its child process. Raises ModelFailed."""
         return await self._supervisor(target).child()
+
+    def problem(self, target: ModelTarget) -> str:
+        """Why this machine cannot serve the model: its file, or the program for it, is missing. ""
+        if both are there."""
+        if self._command == CHILD_COMMAND and find_spec("xllamacpp") is None:
+            return "The extra `local` is not installed: pip install 'opensoul[local]'."
+        try:
+            self._file(target)
+        except ModelFailed as error:
+            return error.message
+        return ""
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[Sequence[ModelEvent]]:
         """Implements ModelClient.

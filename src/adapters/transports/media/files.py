@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import logging
 import sys
 from asyncio.subprocess import DEVNULL, PIPE
 from collections import OrderedDict
@@ -13,6 +14,8 @@ from pathlib import Path, PurePath
 
 from ....domain.settings import FileSettings
 from ....domain.text import escape_line, untrusted
+
+logger = logging.getLogger(__name__)
 
 PDF = "application/pdf"
 _TYPES = {
@@ -133,6 +136,8 @@ async def _read(data: bytes, settings: FileSettings) -> FileText:
         answer = json.loads(output)
     except ValueError:
         raise BadFile("it needs too much memory or time") from None
+    if "error" in answer:
+        logger.info("a PDF file could not be parsed", extra={"error": answer["error"]})
     if "problem" in answer:
         raise BadFile(str(answer["problem"]))
     if not answer["text"]:

@@ -46,8 +46,9 @@ def main() -> None:
         answer = text_of(data, request["pages"], request["chars"])
     except MemoryError:
         answer = {"problem": "it needs too much memory"}
-    except Exception:  # A parser of damaged files raises whatever it stumbles over.
-        answer = {"problem": "it is damaged"}
+    except Exception as error:  # The parser raises any exception for a damaged file.
+        # The Gateway logs its class: the text may be that of the file.
+        answer = {"problem": "it is damaged", "error": type(error).__name__}
     sys.stdout.write(json.dumps(answer))
 
 

@@ -63,8 +63,8 @@ def gateway(ctx: click.Context) -> int | None:
 def run(state: State) -> int:
     """Serve in the foreground until SIGTERM, SIGINT, SIGQUIT or SIGHUP.
 
-    Each of them lets runs finish first (gateway.shutdown.graceSeconds); a second one, other than
-    SIGHUP, ends it at once.
+    Each of them lets clients leave and runs finish first (gateway.shutdown); a second one, other
+    than SIGHUP, ends it at once.
     """
     return _serve(state)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
@@ -37,6 +37,8 @@ def nodes(state: State) -> None:
         print_json({"nodes": rows})
         return
     print_table(_COLUMNS, map(_cells, rows), empty="No node is running.")
+    for line in _lacking(rows):
+        echo(line, err=True)
     if any(row.get("differs") for row in rows):
         echo("* another configuration than most nodes have", err=True)
 
@@ -50,6 +52,14 @@ def _rows(state: State) -> Sequence[dict[str, Any]]:
     from ....client.results import rows
 
     return rows(call(state, "gateway.nodes", scopes=READ), "nodes")
+
+
+def _lacking(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    from ....client.results import node_info
+
+    for info in map(node_info, rows):
+        for agent, problem in sorted(info.unable.items()):
+            yield f"{info.name} does not execute the agent {agent}: {problem}"
 
 
 def _cells(row: dict[str, Any]) -> tuple[object, ...]:

@@ -57,7 +57,7 @@ def configuration(served: Served) -> dict[str, object]:
             "bind": "loopback",
             "auth": {"mode": "token"},
             "http": {"endpoints": {"chatCompletions": on, "responses": on}},
-            "shutdown": {"graceSeconds": 0},
+            "shutdown": {"lingerSeconds": 0, "graceSeconds": 0},
             "reload": {"mode": "off"},
         },
         "agents": {"list": [{"id": served.agent_id, "runner": runner}]},

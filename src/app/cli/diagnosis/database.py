@@ -84,7 +84,7 @@ def of_server(found: DatabaseStatus) -> Iterator[Finding]:
             "clock",
             f"The clock of this machine is {abs(found.clock_ahead):.1f} s {direction} that of the"
             " database.",
-            "Set both by NTP. Leases go by the database's clock, the times in records by this one.",
+            "Set both by NTP. Nodes go by the database's clock, logs and TLS by this one.",
         )
 
 
@@ -134,6 +134,15 @@ def _nodes(nodes: list[dict[str, Any]], found: DatabaseStatus) -> Iterator[Findi
             f"{max(1, len(alive))} nodes open up to {needed} connections, and max_connections of"
             f" the server is {found.max_connections}.",
             "Raise max_connections, put a pooler in front (docs/scaling.md), or run fewer nodes.",
+        )
+    workers = [node for node in alive if node["role"] != "gateway"]
+    unable = [node.get("unable", {}) for node in workers]
+    for agent in sorted(set.intersection(*map(set, unable)) if unable else ()):
+        reasons = [f"{node['name']}: {node['unable'][agent]}" for node in workers]
+        yield Finding(
+            "agent_without_node",
+            f"No node can execute the agent {agent}. {' '.join(reasons)}",
+            "Give one of the nodes what it lacks, or start one that has it.",
         )
     differing = [str(node["name"]) for node in alive if node["differs"]]
     if differing:

@@ -9,14 +9,19 @@ of hypercorn        replaced by                      why
                                                      keep-alive; a client that disconnects is an
                                                      error of the server on uvloop; a client that
                                                      closes its sending half gets no answer
-                                                     (``half_closed``).
-``AsyncioSingleTask`` ``idle_watch.IdleWatch``       Starts and cancels two tasks for each request.
+                                                     (``half_closed``); a request that comes as an
+                                                     idle connection is closed gets a reset.
+``AsyncioSingleTask`` ``idle_watch.IdleWatch``       Starts and cancels two tasks for each request;
+                                                     closes connections on which a request has come.
 ``H11Protocol``     ``http1.RuledHttp1``             A read of 64 KiB is parsed without a pause;
                                                      headers are not counted; ``Upgrade: h2c`` leads
-                                                     to HTTP/2 also where that is switched off.
+                                                     to HTTP/2 also where that is switched off;
+                                                     clients do not get to know that the server
+                                                     leaves (``leaving``).
 ``H2Protocol``      ``http2.RuledHttp2``             Frames are not counted (``http2_frames``); a
                                                      fault of one stream ends the others; an idle
-                                                     connection stays for ever.
+                                                     connection stays for ever, or is closed without
+                                                     GOAWAY.
 ``HTTPStream``      ``http1.RuledHttpStream``        A body may come in any number of pieces.
 ``WSStream``        ``websocket_stream.RuledStream`` Pings have no deadline; a peer that reads
                                                      nothing blocks the end; compression cannot be
@@ -35,11 +40,13 @@ move to a newer hypercorn: read the changes of these classes, then adapt ours, t
 """
 
 from .config import ServerConfig, Timing
+from .leaving import Leaving
 from .peers import PeerConnections
 from .replacements import HypercornChanged, install
 
 __all__ = [
     "HypercornChanged",
+    "Leaving",
     "PeerConnections",
     "ServerConfig",
     "Timing",

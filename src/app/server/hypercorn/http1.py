@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from typing import Any
 
 import h11
 from hypercorn.events import Closed, Event, RawData
-from hypercorn.protocol.events import Body, StreamClosed
+from hypercorn.protocol.events import Body, Response, StreamClosed
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.h11 import H2ProtocolAssumedError, H11Protocol
 from hypercorn.protocol.http_stream import HTTPStream
@@ -26,7 +27,24 @@ _NO_SUCH_VERSION = 505
 
 
 class RuledHttp1(H11Protocol):
-    """Feeds the parser in slices, and refuses HTTP/2 where it is disabled."""
+    """Feeds the parser in slices, refuses HTTP/2 where it is disabled, and says with each answer of
+    a server that is leaving that the connection ends."""
+
+    @property
+    def has_beginning(self) -> bool:
+        """Whether a part of the next request's head has come."""
+        return bool(self.connection.trailing_data[0])
+
+    def stream_send(self, event: StreamEvent) -> Coroutine[Any, Any, None]:
+        """Send an event of the application. Not a coroutine itself: each on the way costs every
+        token."""
+        if isinstance(event, Response) and self._is_leaving():
+            event = Response(**{**vars(event), "headers": _closing(event.headers)})
+        return super().stream_send(event)
+
+    def _is_leaving(self) -> bool:
+        leaving = getattr(self.config, "leaving", None)
+        return leaving is not None and leaving.begun
 
     async def handle(self, event: Event) -> None:
         """Handle an event of the connection.
@@ -66,6 +84,11 @@ class RuledHttp1(H11Protocol):
                 message = "HTTP/2 is switched off"
                 raise h11.RemoteProtocolError(message, error_status_hint=_NO_SUCH_VERSION)
             await super()._check_protocol(event)
+
+
+def _closing(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    kept = [pair for pair in headers if pair[0].lower() != b"connection"]
+    return [*kept, (b"connection", b"close")]
 
 
 class RuledHttpStream(HTTPStream):

@@ -15,7 +15,8 @@ from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.h2 import H2Protocol
 
 from ....adapters.transports.control.protocol import SMALL_FRAME
-from .pacing import TURN, FrameBudget, within
+from .leaving import Leaving
+from .pacing import TURN, FrameBudget, first_of, within
 
 _BURST = 2_000
 _RATE = 500.0
@@ -40,6 +41,8 @@ class RuledHttp2(H2Protocol):
         self._budget = FrameBudget(_BURST, _RATE, asyncio.get_running_loop().time)
         self._is_over = False
         self._gone = asyncio.Event()
+        self._sent = asyncio.Event()
+        """The last byte of a response was sent, since the event was cleared."""
 
     async def initiate(
         self, headers: list[tuple[bytes, bytes]] | None = None, settings: bytes | None = None
@@ -71,8 +74,35 @@ class RuledHttp2(H2Protocol):
         await super().handle(Closed())
         self.task_group.spawn(self._part)
 
-    async def _part(self) -> None:
-        await within(self._gone, _FAREWELL)
+    async def say_goodbye(self) -> bool:
+        """End the connection with GOAWAY, once nothing is unsent. It has the number of the last
+        request, so a client knows that those it has sent since were not carried out, and sends them
+        on another connection. False where another request has come meanwhile; then nothing is done.
+
+        Not while requests are in work: for clients that are made with h2, such as httpx, GOAWAY is
+        the end of those as well.
+        """
+        while self.stream_buffers and not self.closed and not self.streams:
+            self._sent.clear()
+            await within(self._sent, _FAREWELL)
+        if self.closed or self._is_over:
+            return True
+        if self.streams:
+            return False
+        self._is_over = True
+        self.connection.close_connection()
+        await self._flush()
+        leaving: Leaving | None = getattr(self.config, "leaving", None)
+        if leaving is not None and leaving.begun:
+            # A client may look at what it has received only when it sends its next request.
+            await first_of(self._gone, leaving.ended)
+            await self._part(getattr(self.config, "crossing_seconds", _FAREWELL))
+        else:
+            await self._part()
+        return True
+
+    async def _part(self, patience: float = _FAREWELL) -> None:
+        await within(self._gone, patience)
         await self.send(Closed())
 
     async def stream_send(self, event: StreamEvent) -> None:
@@ -96,10 +126,15 @@ class RuledHttp2(H2Protocol):
     def _is_refused(self, event: h2.events.Event) -> bool:
         """Whether the event was handled here, without the application."""
         if isinstance(event, h2.events.RequestReceived):
-            if _is_request(event):
-                return False
-            self.connection.reset_stream(event.stream_id, ErrorCodes.PROTOCOL_ERROR)
-            return True
+            if not _is_request(event):
+                self.connection.reset_stream(event.stream_id, ErrorCodes.PROTOCOL_ERROR)
+                return True
+            if self.context.terminated.is_set():
+                # hypercorn gives no reason. With this one the client may send it again:
+                # https://www.rfc-editor.org/rfc/rfc9113#section-8.7
+                self.connection.reset_stream(event.stream_id, ErrorCodes.REFUSED_STREAM)
+                return True
+            return False
         if not isinstance(event, h2.events.DataReceived) or event.stream_id in self.streams:
             return False
         # The request was answered already. Its bytes still count, so the connection's window has to
@@ -120,6 +155,7 @@ class RuledHttp2(H2Protocol):
         """hypercorn does not check that the buffer of a stream still exists."""
         if stream_id in self.stream_buffers:
             await super()._send_data(stream_id)
+            self._sent.set()
         else:
             self.priority.remove_stream(stream_id)
 

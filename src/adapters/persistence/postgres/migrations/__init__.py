@@ -4,15 +4,21 @@ Two versions of the Gateway may use one database at the same time, so a file onl
 columns with a default, functions under new names. What the version before still uses is removed by
 a later version, in a file that also puts the number of the oldest migration that a version must
 know into `schema_floor`.
+
+The version before serves meanwhile. A file waits a moment only for what transactions of others have
+locked, because all others wait behind it, and is tried again then.
 """
 
 from __future__ import annotations
 
+import asyncio
+import random
 from collections.abc import Iterator
 from importlib.resources import files
 from typing import Any
 
 from psycopg import AsyncConnection
+from psycopg.errors import DeadlockDetected, LockNotAvailable
 
 from .....domain.errors import StoreFailed
 
@@ -21,6 +27,12 @@ Script = tuple[int, str, str]
 
 # Until the end of the transaction: behind a pooler the next one may have another connection.
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('opensoul ' || current_schema(), 0))"
+# Shorter than deadlock_timeout, 1 s by default: of two transactions that wait for one another, the
+# migration gives up, and none of a node.
+_HURRY = "SET LOCAL lock_timeout = '500ms'"
+_PAUSE = 0.5
+_MOST_WAIT = 60.0
+"""Seconds for which a file is tried again."""
 _TABLE = """
     CREATE TABLE IF NOT EXISTS schema_migrations (
         number integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL)"""
@@ -42,18 +54,42 @@ _FLOOR = "SELECT coalesce(max(number), 0) FROM schema_floor"
 
 async def migrate(connection: AsyncConnection[tuple[Any, ...]]) -> list[str]:
     """Run the files that this database has not seen yet, and return their names. Processes that
-    start at the same time wait for one another. The connection is in autocommit mode."""
-    done = []
-    for number, name, script in await pending(connection):
-        async with connection.transaction():
-            await connection.execute(_LOCK)
-            await connection.execute(_TABLE)
-            if number in await applied(connection):
-                continue  # By another process, meanwhile.
-            await connection.execute(script.encode())
-            await connection.execute(_APPLY, (number, name))
-        done.append(f"{number:04} {name}")
-    return done
+    start at the same time wait for one another. The connection is in autocommit mode.
+
+    Raises StoreFailed where a file did not get its locks for a minute."""
+    scripts = await pending(connection)
+    return [f"{one[0]:04} {one[1]}" for one in scripts if await _apply_patiently(connection, one)]
+
+
+async def _apply_patiently(connection: AsyncConnection[tuple[Any, ...]], script: Script) -> bool:
+    loop = asyncio.get_running_loop()
+    give_up_at = loop.time() + _MOST_WAIT
+    while True:
+        try:
+            return await _apply(connection, script)
+        except (LockNotAvailable, DeadlockDetected) as error:
+            if loop.time() > give_up_at:
+                raise StoreFailed(
+                    f"Migration {script[0]:04} {script[1]} needs a lock that transactions of others"
+                    f" have held for {_MOST_WAIT:g} s; nothing of it was done. End them (the view"
+                    " pg_stat_activity has them, with xact_start), and try again."
+                ) from error
+        # Time for those that waited behind it; not at once with another process that tries.
+        await asyncio.sleep(_PAUSE * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
+
+
+async def _apply(connection: AsyncConnection[tuple[Any, ...]], script: Script) -> bool:
+    """Whether it was run, and not by another process."""
+    number, name, content = script
+    async with connection.transaction():
+        await connection.execute(_LOCK)
+        await connection.execute(_TABLE)
+        if number in await applied(connection):
+            return False
+        await connection.execute(_HURRY)
+        await connection.execute(content.encode())
+        await connection.execute(_APPLY, (number, name))
+    return True
 
 
 async def pending(connection: AsyncConnection[tuple[Any, ...]]) -> list[Script]:

@@ -6,7 +6,7 @@ import asyncio
 import secrets
 from collections.abc import Callable
 
-from .....domain.errors import GatewayBusy, RunAborted, SessionBusy, ShuttingDown
+from .....domain.errors import GatewayBusy, RunAborted, SessionBusy, ShuttingDown, StoreFailed
 from .....domain.runs import OnLeave, RunSpec, Submission, record_of
 from ...common import encode_spec, woken
 from ..availability import DatabaseAway
@@ -19,7 +19,9 @@ from .signals import PARENT_ENDED, Signals
 from .watches import retrieve
 
 _PATIENCE = 5.0
+_RETRY_AFTER = 0.5
 _SECONDS_PER_RUN_AHEAD = 5
+_SECONDS_UNTIL_ABLE = 30
 # A Run that this process executes at once for a client that cannot come back for it need not be on
 # the disk before it begins: it is with its turn, or with its first stored events.
 _SUBMIT = f"""
@@ -82,18 +84,36 @@ class Accepting:
         except (asyncio.CancelledError, TimeoutError) as error:
             caller.on_release = None
             if not once:  # Whoever repeats the request gets the Run otherwise.
-                self._process.aside(self._abandon(entering))
+                self._process.aside(self._abandon(entering, spec.id))
             if isinstance(error, TimeoutError):
                 problem = f"The database has not accepted the run within {_PATIENCE:g} s."
                 raise DatabaseAway(problem) from error
+            raise
+        except StoreFailed:
+            # The statement may have been carried out, and only its answer was lost.
+            if not once:
+                self._process.aside(self._abandon(entering, spec.id))
             raise
         if caller.elsewhere:  # Not in the task above: a caller that has left releases it itself.
             caller.release()
         return submission
 
-    async def _abandon(self, entering: asyncio.Task[Submission]) -> None:
-        submission = await entering
-        await self._signals.abort(submission.record.id, "The client left.")
+    async def _abandon(self, entering: asyncio.Task[Submission], run_id: str) -> None:
+        """Stop the Run, unless it was refused. Tried again while the database cannot be reached."""
+        await asyncio.wait((entering,))
+        error = entering.exception()
+        if error is not None and not isinstance(error, StoreFailed):
+            return
+        since = self._process.steady()
+        while True:
+            try:
+                await self._signals.abort(run_id, "The client left.")
+            except DatabaseAway:
+                if self._process.gives_up(since):
+                    raise
+                await asyncio.sleep(_RETRY_AFTER)
+            else:
+                return
 
     async def _enter(
         self,
@@ -107,9 +127,21 @@ class Accepting:
             known = await process.events.find(spec.id) if once else None
             if known is not None:
                 return Submission(known, fresh=False)
-            raise ShuttingDown("The Gateway is shutting down and takes no more runs.")
+            problem = "The Gateway is shutting down and takes no more runs."
+            raise ShuttingDown(problem, retry_after=1)
         depth = depth_of(spec)
         server = process.choose() if process.works or spec.command is not None else None
+        if spec.command is None:
+            if lacking := process.lacking(spec.agent_id):
+                known = await process.events.find(spec.id) if once else None
+                if known is not None:
+                    return Submission(known, fresh=False)
+                raise GatewayBusy(
+                    f"No node can execute the agent {spec.agent_id!r} now. {lacking}",
+                    retry_after=_SECONDS_UNTIL_ABLE,
+                )
+            if spec.agent_id in process.unable():
+                server = None
         if spec.command is not None:
             if server is None:
                 raise GatewayBusy("Nothing in this process carries out commands.", retry_after=1)

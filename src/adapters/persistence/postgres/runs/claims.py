@@ -25,6 +25,8 @@ _FRESH = 0.3
 """A lease that was renewed less than this part of it ago is not renewed again."""
 
 _CLAIM = f"SELECT {STORED} FROM run_claim(%s, %s, %s)"  # noqa: S608 - no values in it
+_CLAIM_ABLE = f"SELECT {STORED} FROM run_claim_able(%s, %s, %s, %s)"  # noqa: S608 - the same
+"""Without Runs of agents that this process cannot execute."""
 _CLAIM_READY = f"""
     WITH picked AS MATERIALIZED (
         SELECT one.number
@@ -32,6 +34,7 @@ _CLAIM_READY = f"""
         LATERAL (
             SELECT r.number FROM runs r
             WHERE r.state = 'ready' AND r.depth = free.ordinal - 1
+                AND r.agent_id <> ALL (%s::bytea[])
             ORDER BY r.position LIMIT free.slots FOR UPDATE SKIP LOCKED
         ) AS one
     ), claimed AS (
@@ -192,8 +195,11 @@ class Claims:
         """After an outage of the database nobody was able to renew, whether its server was started
         anew or not. So for one lease nothing is taken over."""
         lease = self._process.lease
+        unable = [data(agent_id) for agent_id in self._process.unable()]
         if self._database.outage_within(lease):
-            return await self._database.rows(_CLAIM_READY, (free, owner, lease))
+            return await self._database.rows(_CLAIM_READY, (free, unable, owner, lease))
+        if unable:
+            return await self._database.rows(_CLAIM_ABLE, (owner, lease, free, unable))
         return await self._database.rows(_CLAIM, (owner, lease, free))
 
     async def renew(self, owner: str, claims: Sequence[Claim]) -> Sequence[Claim]:

@@ -19,7 +19,6 @@ from .....domain.runs import (
     status_after,
 )
 from ...common import encode_events, text
-from ..availability import MOST_OUTAGE
 from ..columns import data
 from .bells import READY
 from .flusher import ring_events
@@ -30,7 +29,6 @@ from .rows import Row
 from .signals import Signals
 
 _RETRY_AFTER = 0.2
-_OUTAGE_AT_END = 5.0
 _ROOM_FOR_END = 200
 """Events that a row has room for beside the last one."""
 
@@ -103,7 +101,7 @@ class Endings:
         if reason is not None:
             run.closing = False
             self._held.append(run, (waiting,))
-            run.owner = claim.owner  # The event has let it go.
+            run.owner = claim.owner  # Which `append` has cleared.
             await self.finish(claim, Aborted(text(reason)))
             return
         self._held.append(run, (waiting,))
@@ -143,11 +141,6 @@ class Endings:
         self._process.bells.ring(READY, self._process.node)
         return True
 
-    def _gives_up(self, since: float) -> bool:
-        """A process that ends leaves a Run to the others sooner."""
-        most = _OUTAGE_AT_END if self._process.refusing else MOST_OUTAGE
-        return self._process.steady() > since + most
-
     async def _make_room(self, run: HeldRun) -> None:
         """Have most of what is new stored, so that the rest has room beside the last event."""
         since = self._process.steady()
@@ -155,7 +148,7 @@ class Endings:
             try:
                 await self._flusher.kept(run, run.last)
             except StoreFailed:
-                if self._gives_up(since):
+                if self._process.gives_up(since):
                     raise
                 await asyncio.sleep(_RETRY_AFTER)
             if run.gone:
@@ -177,7 +170,7 @@ class Endings:
                 body = encode_events(batch.events)
                 outcome, last, *answer = await store(run, batch, body)
             except StoreFailed:
-                if self._gives_up(since) or run.gone:
+                if self._process.gives_up(since) or run.gone:
                     self._held.lose(run)
                     raise
                 await asyncio.sleep(_RETRY_AFTER)

@@ -29,8 +29,8 @@ _APPEND = "SELECT * FROM run_append(%s, %s, %s, %s, %s, %s, %s, %s)"
 
 class Flusher:
     """Stores what is new, a window after it was added: 20 ms, and up to 160 while the database
-    takes longer than the window. The first events of a Run wait for no window, unless it is
-    patient."""
+    takes longer than the window. The first events of a Run wait for no window, unless the Run is
+    `patient`."""
 
     def __init__(self, database: Database, runs: HeldRuns, bells: Bells) -> None:
         self._database = database
@@ -130,6 +130,12 @@ class Flusher:
         except StoreFailed as error:
             self.trouble = f"Events of runs cannot be stored: {error} Storing is tried again."
             stored = {}
+        except Exception:
+            # The outermost handler of the task: without it nothing would be stored any more.
+            logger.exception("storing events of runs failed unexpectedly")
+            problem = "Events of runs cannot be stored: internal error."
+            self.trouble = f"{problem} Storing is tried again."
+            stored = {}
         else:
             self.trouble = None
         for run, batch in batches:
@@ -195,7 +201,7 @@ class Flusher:
         if answer is not None:
             _, last = answer
             if last is None:
-                if not run.closing:  # Its last event finds out, or was stored before these.
+                if not run.closing:  # Else the statement for its last event reports that.
                     self._runs.lose(run)
                 return
             run.keep(last)

@@ -41,7 +41,7 @@ class HeldRun(Log):
     server: Server | None = None
     lane: bytes | None = None
     channel: int = 0
-    """Where its bells ring."""
+    """The number of the channel of its bells."""
     kept: int = 0
     """Events up to this one are in the database."""
     unkept: int = 0
@@ -66,9 +66,9 @@ class HeldRun(Log):
     """The ids of those that its attempt got, in order."""
     kept_waiters: Waiters = field(default_factory=set)
     followed_kept: bool = False
-    """Somebody here gets its events only once they are kept."""
+    """It has a follower here that gets events only once they are kept."""
     patient: bool = False
-    """Its first events wait for a window, too."""
+    """Its first events wait for a window as later ones do, since nobody reads them elsewhere."""
     patient_until: float = 0.0
     """Until this time of the event loop."""
     flushing: bool = False
@@ -223,7 +223,8 @@ class HeldRuns:
             await woken(self.idle_waiters)
 
     def records(self) -> dict[str, tuple[int, RunRecord]]:
-        """What memory knows of the Runs that are held, which is never behind the database."""
+        """By id, the numbers and records of the Runs that are held, at least as new as those in the
+        database."""
         return {run.run_id: (run.number, run.record) for run in self}
 
     def requeued(self, run: HeldRun) -> None:
@@ -234,7 +235,8 @@ class HeldRuns:
 
 
 def is_ephemeral(run: RunSpec | RunRecord, fingerprint: str) -> bool:
-    """Whether nobody can come back for the Run: it ends with its client, who has no key for it."""
+    """Whether no later request can ask for the Run: it ends with its client, and has no idempotency
+    key."""
     return run.on_leave is OnLeave.ABORT and not fingerprint
 
 

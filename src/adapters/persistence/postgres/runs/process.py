@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from typing import Any
 
 from .....domain.errors import GatewayError
 from .....domain.runs import RunSpec
 from .....domain.settings import LaneSettings
 from ...common import Undecodable
+from ..availability import MOST_OUTAGE
 from .bells import READY, owner_channel
 from .held import HeldRun, Server
 from .rows import StoredRun, spec_of
@@ -21,13 +22,15 @@ logger = logging.getLogger(__name__)
 
 
 MOST_ACCEPTED = 10_000
+_OUTAGE_AT_END = 5.0
 
 
 class Process:
     """The owners, slots and held Runs of this process. `works`: it executes Runs, and not only
     commands. `on_ready` and `on_change` are called when a Run may be claimed here, and when a
     change of a Session may have its turn. `node`: names it among all processes that have ever
-    run."""
+    run. `unable`: the agents that it cannot execute. `lacking`: why no process can execute an
+    agent; "" where one can."""
 
     def __init__(
         self,
@@ -37,6 +40,8 @@ class Process:
         lease: float,
         works: bool,
         node: str,
+        unable: Callable[[], Collection[str]],
+        lacking: Callable[[str], str],
     ) -> None:
         self.events = events
         self.database = events.database
@@ -48,9 +53,11 @@ class Process:
         self.works = works
         self.slots = Slots(limits)
         self.node = node
+        self.unable = unable
+        self.lacking = lacking
         self.servers: dict[str, Server] = {}
         self.more = False
-        """Runs may be ready that found no slot here."""
+        """There may be ready Runs for which no slot was free here."""
         self.refusing = False
         self.accepted: dict[str, None] = {}
         """The ids of Runs that were accepted here and end with their last follower, oldest first:
@@ -88,7 +95,7 @@ class Process:
         self.bells.ring(READY, self.node)
 
     def settled(self, next_turn: str) -> None:
-        """What comes next in a lane, as lane_settle returns it."""
+        """Have the next in a lane begin; `next_turn`: what lane_settle has returned."""
         if next_turn == "run":
             self.ready()
         elif next_turn == self.node:
@@ -105,10 +112,16 @@ class Process:
         run.abort_reason = reason
         return True
 
+    def gives_up(self, since: float) -> bool:
+        """Whether what could not be stored since then, by `steady`, is not tried again: after
+        MOST_OUTAGE seconds, and sooner where this process is to end."""
+        return self.steady() > since + (_OUTAGE_AT_END if self.refusing else MOST_OUTAGE)
+
     # Tasks
 
     def aside(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Do something that nobody waits for, before the queue is closed."""
+        """Do the work in a task, which has ended before the queue is closed. Its GatewayError is
+        logged."""
         self.add_task(asyncio.create_task(work)).add_done_callback(_report)
 
     def add_task(self, task: asyncio.Task[Any]) -> asyncio.Task[Any]:
@@ -128,7 +141,8 @@ def depth_of(spec: RunSpec) -> int:
 
 
 def load_spec(stored: StoredRun) -> RunSpec:
-    """A spec that cannot be read is that of a Run that cannot go on."""
+    """The Run's spec. Where it cannot be read, it is one without messages, as for a Run that cannot
+    go on."""
     try:
         return stored.load_spec()
     except Undecodable:
@@ -139,10 +153,10 @@ def load_spec(stored: StoredRun) -> RunSpec:
 def _report(task: asyncio.Task[Any]) -> None:
     error = None if task.cancelled() else task.exception()
     if isinstance(error, GatewayError | Undecodable):
-        logger.warning("a run's signal got lost", extra={"reason": str(error)})
+        logger.warning("a task of the run queue failed", extra={"reason": str(error)})
     elif error is not None:
         raise error
 
 
 def _nothing() -> None:
-    """Nothing is to be done yet."""
+    """The default of callbacks."""

@@ -80,6 +80,7 @@ class PostgresRunEvents:
         try:
             await self.bells.start()
         except BaseException:
+            await self.bells.close()
             await self.database.close()
             raise
         self.is_open = True
@@ -191,6 +192,9 @@ class PostgresRunEvents:
                     await self._pruner.prune()
             except StoreFailed as error:
                 logger.debug("the database was not looked into", extra={"reason": str(error)})
+            except Exception:
+                # The outermost handler of the task: without it no lost notification is made up for.
+                logger.exception("looking into the database failed unexpectedly")
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._look_every):
                     await self._closing.wait()

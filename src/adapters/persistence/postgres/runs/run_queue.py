@@ -36,8 +36,8 @@ class PostgresQueue:
     A Run that comes to its turn at once is leased to this process in the transaction that accepts
     it, where a slot is free. Leases end by the database's clock, `lease` seconds after they were
     renewed. `limits.max_concurrent` and `max_subagents` are those of this process, the others of
-    all. `works`: it executes Runs, and not only commands. `nodes`: says which other processes are
-    alive; without it none counts as dead.
+    all. `works`: it executes Runs, and not only commands. `nodes`: which other processes are alive;
+    without it none counts as dead.
 
     The owners of `serve` must be random for each process: another process of the same name would
     renew the leases of a dead one.
@@ -55,7 +55,13 @@ class PostgresQueue:
         self._events = events
         node = secrets.token_hex(16) if nodes is None else nodes.id
         self._process = process = Process(
-            events, limits=limits, lease=lease, works=works, node=node
+            events,
+            limits=limits,
+            lease=lease,
+            works=works,
+            node=node,
+            unable=lambda: () if nodes is None else nodes.unable,
+            lacking=lambda agent_id: "" if nodes is None else nodes.lacking(agent_id),
         )
         self._signals = signals = Signals(process)
         self._endings = endings = Endings(process, signals)
@@ -171,8 +177,8 @@ class PostgresQueue:
         await self._changes.close()
 
     async def look(self) -> None:
-        """Do what bells would have called for, and take over Runs whose leases have expired. Raises
-        StoreFailed."""
+        """Do what lost bells would have caused, and take over Runs whose leases have expired.
+        Raises StoreFailed."""
         self._look_soon()
         await self._claims.claimed()
         await self.watchers.look()

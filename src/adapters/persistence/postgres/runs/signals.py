@@ -1,4 +1,4 @@
-"""Signals for Runs, wherever they live."""
+"""Signals for Runs, whichever process executes them."""
 
 from __future__ import annotations
 
@@ -68,12 +68,13 @@ class Signals:
         return True
 
     async def abort_children(self, children: Sequence[bytes] | None) -> None:
-        """Stop the Runs that work for one that has ended."""
+        """Stop the Runs that a Run which has ended had started. Those that could not be stopped are
+        found by PostgresWatchers.look."""
         try:
             for child in children or ():
                 await self.abort(text(child), PARENT_ENDED)
-        except StoreFailed as error:  # They are looked for again.
-            logger.debug("runs go on that work for none", extra={"reason": str(error)})
+        except StoreFailed as error:
+            logger.debug("runs of an ended run are stopped later", extra={"reason": str(error)})
 
     async def resolve(self, run_id: str, approval_id: str, decision: str) -> bool:
         return await self._signal(run_id, ApprovalDecided(approval_id, decision))

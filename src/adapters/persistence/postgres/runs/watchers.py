@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 
 from .....domain.errors import StoreFailed
@@ -46,27 +47,41 @@ class PostgresWatchers:
         self._database = process.database
         self._followed: dict[str, bool] = {}
         """Runs with followers here, by id: whether there is a row of the table for it."""
+        self._entering: Counter[str] = Counter()
+        """By the id of a Run, the followers here for which its row is being stored."""
         self._leaving: dict[str, bool] = {}
-        """Runs that the last follower has left, while the database does not know: `goes_on`."""
-        self._seen: list[str] = []
-        """Runs without followers here, whose rows are to be deleted."""
+        """By id, the Runs whose last follower here has left, which is not stored yet: `goes_on`."""
+        self._left_over: list[str] = []
+        """Runs without followers here, of which there may be a row that is to be deleted."""
         if nodes is not None:
             nodes.on_return.append(self._return)
 
     async def enter(self, run_id: str) -> None:
         self._leaving.pop(run_id, None)
-        self._followed[run_id] = elsewhere = run_id not in self._process.accepted
-        if elsewhere:
-            try:
-                await self._store((run_id,))
-            except BaseException:
-                self._followed.pop(run_id, None)
-                raise
+        if run_id in self._process.accepted:
+            self._followed[run_id] = False
+            return
+        if self._followed.get(run_id):
+            return
+        # Others that enter at the same time store the row, too: this call may fail or be cancelled.
+        self._entering[run_id] += 1
+        try:
+            await self._store((run_id,))
+        except BaseException:
+            # The row may be there: the answer was lost, or came after the cancellation.
+            self._left_over.append(run_id)
+            raise
+        else:
+            self._followed[run_id] = True
+        finally:
+            self._entering[run_id] -= 1
+            if not self._entering[run_id]:
+                del self._entering[run_id]
 
     def ended(self, run_id: str) -> None:
         self._process.accepted.pop(run_id, None)
         if self._followed.pop(run_id, False):
-            self._seen.append(run_id)
+            self._left_over.append(run_id)
 
     async def leave(self, run_id: str, *, goes_on: bool) -> None:
         self.ended(run_id)  # It may have.
@@ -79,25 +94,21 @@ class PostgresWatchers:
 
     async def _leave(self, run_id: str, goes_on: bool) -> None:
         row = await self._database.row(_LEAVE, (data(run_id), self._process.node, goes_on))
-        if self._followed.get(run_id) is not None:  # Somebody has come back meanwhile.
+        if self._is_followed(run_id):  # A follower has entered meanwhile.
             await self._store((run_id,))
         elif row is not None and row[0]:
             await self._signals.abort(run_id, LEFT)
         self._leaving.pop(run_id, None)
 
     async def look(self) -> None:
-        """Do what could not be done, and stop the Runs that work for nobody: their parents have
-        ended, or the processes of their last followers have died. Raises StoreFailed."""
+        """Repeat what has failed, and stop the Runs whose parents have ended, or of whose last
+        followers the processes have died. Raises StoreFailed."""
         for run_id, goes_on in list(self._leaving.items()):
             await self._leave(run_id, goes_on)
-        seen = len(self._seen)
-        ids = [data(run_id) for run_id in self._seen if run_id not in self._followed]
-        if ids:
-            await self._database.execute(_FORGET, (ids, self._process.node))
-        del self._seen[:seen]
+        await self._forget_left_over()
         if not self._process.works:
             return
-        if self._nodes is not None and self._nodes.knows_others:
+        if self._nodes is not None and self._nodes.heartbeats_are_reliable:
             numbers = self._held_for_others()
             found = await self._database.rows(f"{_ORPHANS} UNION ALL {_UNFOLLOWED}", (numbers,))
         else:
@@ -105,12 +116,27 @@ class PostgresWatchers:
         for run_id, is_orphan in found:
             await self._signals.abort(text(run_id), PARENT_ENDED if is_orphan else DIED)
 
+    async def _forget_left_over(self) -> None:
+        count = len(self._left_over)
+        run_ids = [one for one in self._left_over if not self._is_followed(one)]
+        if run_ids:
+            ids = [data(run_id) for run_id in run_ids]
+            await self._database.execute(_FORGET, (ids, self._process.node))
+            # The row of a follower that has entered meanwhile may be deleted.
+            if entered := [run_id for run_id in run_ids if self._is_followed(run_id)]:
+                await self._store(entered)
+        del self._left_over[:count]
+
+    def _is_followed(self, run_id: str) -> bool:
+        """Whether the Run has a follower here, or is about to."""
+        return run_id in self._followed or run_id in self._entering
+
     def _held_for_others(self) -> list[int]:
         """The numbers of the Runs that end with followers elsewhere."""
         return [
             run.number
             for run in self._process.held
-            if run.begun.on_leave is OnLeave.ABORT and run.run_id not in self._followed
+            if run.begun.on_leave is OnLeave.ABORT and not self._is_followed(run.run_id)
         ]
 
     async def _store(self, run_ids: Sequence[str]) -> None:
@@ -120,5 +146,6 @@ class PostgresWatchers:
     def _return(self) -> None:
         """The row of this process was deleted, and those of its followers with it."""
         run_ids = [run_id for run_id, stored in self._followed.items() if stored]
+        run_ids += self._entering
         if run_ids:
             self._process.aside(self._store(run_ids))

@@ -1,4 +1,4 @@
-"""What this process knows of Runs that other processes hold, and that are followed here."""
+"""The state, in this process, of Runs that other processes hold and that are followed here."""
 
 from __future__ import annotations
 
@@ -74,14 +74,15 @@ class Watch:
         """Those that are going on, by where they begin."""
         self.waiters: Waiters = set()
 
-    def learn(self, last: int, final: bool) -> None:
-        """A bell, or the database, says so."""
+    def update(self, last: int, final: bool) -> None:
+        """A bell or the database reports that number as the newest event; `final`: it is the
+        terminal one."""
         if last > self.last or final:
             self.last = max(last, self.last)
             self.final = self.final or final
             wake(self.waiters)
 
-    def doubt(self) -> None:
+    def mark_stale(self) -> None:
         """Bells may have been missed."""
         self.stale = True
         wake(self.waiters)
@@ -104,7 +105,7 @@ class Watches:
         self._by_id: WeakValueDictionary[str, Watch] = WeakValueDictionary()
         self._by_number: WeakValueDictionary[int, Watch] = WeakValueDictionary()
         self._channels: set[int] = set()
-        bells.on_again.append(self._again)
+        bells.on_again.append(self._mark_all_stale)
 
     def get(self, run_id: str) -> Watch:
         watch = self._by_id.get(run_id)
@@ -152,13 +153,13 @@ class Watches:
             read = partial(self._database.rows, _READ, values)
             rows = await self._database.patiently(read, MOST_OUTAGE)
         except BaseException:
-            watch.doubt()
+            watch.mark_stale()
             raise
         if not rows:
-            watch.doubt()
+            watch.mark_stale()
             raise unknown(watch.run_id)
         last, final = rows[0][:2]
-        watch.learn(last, final)
+        watch.update(last, final)
         batch = _joined([(first, body) for _, _, first, body in rows if first is not None], seq)
         if batch is None:
             if seq < last:
@@ -173,7 +174,7 @@ class Watches:
         followed = dict(self._by_number)
         if followed:
             for number, last, final in await self._database.rows(_LOOK, (list(followed),)):
-                followed[number].learn(last, final)
+                followed[number].update(last, final)
         used = {watch.channel for watch in followed.values()} | {
             watch.channel for watch in self._by_id.values()
         }
@@ -181,10 +182,10 @@ class Watches:
             self._channels.discard(channel)
             self._bells.ignore(session_channel(channel))
 
-    def _again(self) -> None:
+    def _mark_all_stale(self) -> None:
         """Bells may have been missed."""
         for watch in list(self._by_id.values()):
-            watch.doubt()
+            watch.mark_stale()
 
     def _heard(self, payload: str) -> None:
         number, first, last, final, body = payload.split(" ", 4)
@@ -195,14 +196,14 @@ class Watches:
             try:
                 batch = EventBatch(int(first), tuple(decode_events(body.encode())))
             except Undecodable:
-                pass  # The database has the same, and says so.
+                pass  # They are read from the database.
             else:
                 watch.recent.append(batch)
-        watch.learn(int(last), final == "1")
+        watch.update(int(last), final == "1")
 
 
 def retrieve(task: asyncio.Task[Any]) -> None:
-    """Those who waited for it may have given up."""
+    """Retrieve the task's exception: those who wait for the task may have been cancelled."""
     if not task.cancelled():
         task.exception()
 

@@ -42,8 +42,8 @@ class Comparison:
 
 
 class Import:
-    """A copy of `source` into `database`, which is open; None: of which nothing is known yet.
-    `keep_seconds`: for how long a Run is known after its end."""
+    """A copy of `source` into `database`, which is open; None: one without tables, where all of it
+    is missing. `keep_seconds`: for how long a Run is known after its end."""
 
     def __init__(self, source: Source, database: Database | None, keep_seconds: float) -> None:
         self._source = source
@@ -70,8 +70,8 @@ class Import:
                 on_progress(one.kind.name, done, len(one.missing))
 
     async def _copy(self, database: Database, one: Comparison, keys: Sequence[Any]) -> None:
-        """Copy some units. One that does not fit in between what others have there, such as a run
-        of the same id in another session, is noted as unreadable."""
+        """Copy some units. One that violates a constraint, such as a run whose id another session
+        has there, is noted as unreadable."""
         try:
             await database.change(partial(self._write, one.kind, keys))
         except StoreFailed as error:

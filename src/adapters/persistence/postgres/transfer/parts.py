@@ -1,4 +1,4 @@
-"""What belongs together in both databases, and how to find out whether it is the same in both."""
+"""The units of a copy: which rows they are in both databases, and the digests that compare them."""
 
 from __future__ import annotations
 

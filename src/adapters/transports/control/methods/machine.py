@@ -96,6 +96,7 @@ def node_rows(nodes: Sequence[NodeInfo]) -> list[dict[str, Any]]:
             "seenAt": int(node.seen_at * 1_000),
             "runs": node.runs,
             "alive": node.alive,
+            **({"unable": dict(node.unable)} if node.unable else {}),
         }
         for node in nodes
     ]

@@ -33,8 +33,9 @@ from .state import ResponseState, frames_of
 _MOST_DIGITS = 18
 _CANCEL_PATIENCE = 5.0
 """Seconds in which a run that is cancelled nearly always ends."""
-_PATH = "/v1/responses/<string(minlength=8):response_id>"
-"""Ids are longer than `compact`, which is a path of its own; `input_tokens` is one for POST."""
+_PATH = "/v1/responses/<string(minlength=13):response_id>"
+"""Ids have 37 characters, more than `compact` and `input_tokens`, which are paths of their own:
+their methods are POST alone, also in the header `Allow`."""
 
 
 def routes(state: ResponseState) -> tuple[Route, ...]:
