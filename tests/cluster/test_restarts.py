@@ -29,8 +29,9 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 RESTARTS = int(os.environ.get("OPENSOUL_RESTARTS", "4"))
 LINGER = 4.0
 """Seconds, longer than the clients of this file are idle."""
-PAUSES = (0.5, 3.0)
-"""Seconds between two requests of a client that is not busy, whose connections are idle then."""
+PAUSES = (0.25, 1.5)
+"""Seconds between two requests of a client that is not busy. It sends every second one to the same
+gateway, so its connection there is idle for up to twice that: less than `LINGER`."""
 HEADERS = {"Authorization": f"Bearer {SECRET}"}
 EACH = 2
 """Clients of each kind that are busy, and that are not."""
