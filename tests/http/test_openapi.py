@@ -79,6 +79,14 @@ def test_every_route_is_described_with_its_scope(gateway: Harness) -> None:
     assert described == len(list(RouteTable(gateway.transports)))
 
 
+def test_the_names_of_operations_say_nothing_of_how_paths_are_read(gateway: Harness) -> None:
+    paths = made(gateway)["paths"]
+    names = {operation["operationId"] for path in paths.values() for operation in path.values()}
+
+    assert {"get_v1_models_model_id", "post_v1_responses_response_id_cancel"} <= names
+    assert len(names) == sum(map(len, paths.values()))
+
+
 def test_every_reference_leads_to_a_part_of_the_document(gateway: Harness) -> None:
     whole = made(gateway)
     components = whole["components"]

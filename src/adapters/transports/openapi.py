@@ -134,10 +134,9 @@ def document(routes: Iterable[Route], *, title: str = TITLE) -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = {}
     schemas: dict[str, Any] = {"Error": _ERROR}
     for route in routes:
-        path = route.path
-        for name, spelled in route.variables:
-            path = path.replace(spelled, f"{{{name}}}")
-        paths.setdefault(path, {})[route.method.lower()] = _hoisted(_operation_of(route), schemas)
+        paths.setdefault(_path_of(route), {})[route.method.lower()] = _hoisted(
+            _operation_of(route), schemas
+        )
     return {
         "openapi": "3.1.1",
         "info": {"title": title, "version": "1", "description": _DESCRIPTION},
@@ -148,6 +147,14 @@ def document(routes: Iterable[Route], *, title: str = TITLE) -> dict[str, Any]:
             "securitySchemes": _SECURITY_SCHEMES,
         },
     }
+
+
+def _path_of(route: Route) -> str:
+    """With the names of variables alone, without what the framework converts them with."""
+    path = route.path
+    for name, spelled in route.variables:
+        path = path.replace(spelled, f"{{{name}}}")
+    return path
 
 
 def statuses(route: Route) -> set[int]:
@@ -174,7 +181,7 @@ def _operation_of(route: Route) -> dict[str, Any]:
         *stated.get("parameters", ()),
     ]
     return {
-        "operationId": re.sub(r"\W+", "_", f"{route.method.lower()}{route.path}").strip("_"),
+        "operationId": re.sub(r"\W+", "_", f"{route.method.lower()}{_path_of(route)}").strip("_"),
         "summary": route.summary,
         "security": security,
         **stated,
