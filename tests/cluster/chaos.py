@@ -22,6 +22,7 @@ AWAY = 1.0
 """Seconds between a kill and the start of the next process."""
 PATIENCE = 600.0
 """A hang guard, in seconds, for the turns of a round."""
+NO_DATABASE = "The database cannot be opened"
 LOST_TOO_OFTEN = "What executed the run died 3 times."
 
 
@@ -89,8 +90,15 @@ class Chaos:
                 await asyncio.sleep(0.05)  # Files do not say that they change.
 
     async def _start_later(self, node: Node) -> None:
-        await asyncio.sleep(AWAY)
-        await node.start()
+        """As a supervisor does: again where the process ends at once without its database."""
+        while not node.serves:
+            await asyncio.sleep(AWAY)
+            try:
+                await node.start()
+            except AssertionError as error:
+                if NO_DATABASE not in str(error):
+                    raise
+                self.counts["starts without a database"] += 1
 
     async def _kill_database(self, after: float) -> None:
         await asyncio.sleep(after)

@@ -20,6 +20,7 @@ from opensoul.adapters.persistence.postgres import (
     database_status,
     migrate_database,
     migrations,
+    opening,
     pools_transactions,
 )
 from opensoul.domain.errors import StoreFailed
@@ -243,14 +244,22 @@ async def test_migrations_pass_through_a_pooler_in_transaction_mode(postgres_url
 
 
 @asynccontextmanager
-async def old_server(version: str) -> AsyncIterator[str]:
-    """A server that lets everybody in and says that it is of that version."""
+async def old_server(version: str, *refusals: str) -> AsyncIterator[str]:
+    """A server that lets everybody in and says that it is of that version; before that, it refuses
+    a connection with each of these messages."""
 
     gone = asyncio.Event()
+    left = list(refusals)
 
     async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         size = struct.unpack("!I", await reader.readexactly(4))[0]
         await reader.readexactly(size - 4)
+        if left:
+            error = f"SFATAL\0C57P03\0M{left.pop(0)}\0\0"
+            writer.write(message(b"E", error.encode()))
+            writer.close()
+            await writer.wait_closed()
+            return
         fields = {"server_version": version, "client_encoding": "UTF8"}
         parameters = b"".join(
             message(b"S", f"{name}\0{value}\0".encode()) for name, value in fields.items()
@@ -268,6 +277,25 @@ async def old_server(version: str) -> AsyncIterator[str]:
         port = server.sockets[0].getsockname()[1]
         yield f"postgresql://me@127.0.0.1:{port}/x?sslmode=disable&gssencmode=disable"
         await gone.wait()
+
+
+async def test_a_server_that_is_starting_is_waited_for() -> None:
+    refusals = (
+        "the database system is starting up",
+        "the database system is not yet accepting connections",
+        "the database system is in recovery mode",
+    )
+    async with old_server("14.5", *refusals) as url:
+        assert "PostgreSQL 14" in await refusal(url)
+
+
+async def test_a_server_that_takes_too_long_to_start_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(opening, "START_PATIENCE", -1.0)
+    async with old_server("14.5", "the database system is starting up") as url:
+        assert "Wait until the server is ready" in await refusal(url)
+        assert "PostgreSQL 14" in await refusal(url)
 
 
 def message(kind: bytes, body: bytes) -> bytes:

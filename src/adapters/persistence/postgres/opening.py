@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-from psycopg import AsyncConnection, Error, ProgrammingError
+from psycopg import AsyncConnection, Error, OperationalError, ProgrammingError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ....domain.errors import StoreFailed
 from .migrations import floor, newest
 
+logger = logging.getLogger(__name__)
+
 OLDEST_SERVER = 15
+START_PATIENCE = 30.0
+"""Seconds for which a server that is starting, or recovers from a crash, is waited for."""
+_RETRY_AFTER = 0.25
+_STARTING = re.compile(r"database system is (starting up|not yet accepting|in recovery mode)")
+"""What such a server says. The driver has no SQLSTATE for the failure of a connection."""
 
 _OPTIONS: dict[str, object] = {
     "application_name": "opensoul",
@@ -116,16 +125,33 @@ def connection_string(url: str) -> str:
 
 @asynccontextmanager
 async def first_connection(url: str) -> AsyncIterator[AsyncConnection[tuple[Any, ...]]]:
-    """One connection in autocommit mode to a server that is new enough. Raises StoreFailed with
-    what to do."""
+    """One connection in autocommit mode to a server that is new enough. A server that is starting
+    is waited for. Raises StoreFailed with what to do."""
     try:
-        async with await AsyncConnection.connect(
-            connection_string(url), autocommit=True, prepare_threshold=None
-        ) as connection:
+        async with await _connected(url) as connection:
             check_version(connection.info.server_version)
             yield connection
     except (Error, OSError) as error:
         raise StoreFailed(f"The database cannot be opened: {reason(error, url)}") from error
+
+
+async def _connected(url: str) -> AsyncConnection[tuple[Any, ...]]:
+    """Raises StoreFailed, and what the driver raises."""
+    loop = asyncio.get_running_loop()
+    give_up_at = loop.time() + START_PATIENCE
+    is_waiting = False
+    while True:
+        try:
+            return await AsyncConnection.connect(
+                connection_string(url), autocommit=True, prepare_threshold=None
+            )
+        except OperationalError as error:
+            if not _STARTING.search(str(error)) or loop.time() > give_up_at:
+                raise
+            if not is_waiting:
+                is_waiting = True
+                logger.info("the server of the database is starting, and is waited for")
+        await asyncio.sleep(_RETRY_AFTER)
 
 
 def check_version(number: int) -> None:
