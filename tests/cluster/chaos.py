@@ -98,6 +98,7 @@ class Chaos:
             except AssertionError as error:
                 if NO_DATABASE not in str(error):
                     raise
+                node.process.err.clear()
                 self.counts["starts without a database"] += 1
 
     async def _kill_database(self, after: float) -> None:
