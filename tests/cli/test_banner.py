@@ -18,6 +18,8 @@ from opensoul.domain.settings import (
     AuthSettings,
     ChatEndpointSettings,
     ListenSettings,
+    NodeRole,
+    NodeSettings,
     Settings,
     TlsSettings,
 )
@@ -115,6 +117,13 @@ def test_an_endpoint_that_is_off_says_how_to_switch_it_on() -> None:
     assert "curl" not in message
     assert "tok" not in message
     assert "gateway: { http: { endpoints: { chatCompletions: { enabled: true } } } }" in message
+
+
+def test_a_worker_shows_no_command_that_it_would_not_answer() -> None:
+    worker = replace(SETTINGS, node=NodeSettings(NodeRole.WORKER))
+    message = start_message(worker, token="tok")
+    assert "curl" not in message
+    assert "is a worker" in message
 
 
 @pytest.mark.parametrize(

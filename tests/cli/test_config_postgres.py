@@ -90,6 +90,21 @@ async def until_served(machines: list[Machine], agents: set[str]) -> None:
             pass
 
 
+def test_a_value_that_is_set_before_the_first_node_starts_is_added_to_its_file(
+    home: Home, emptied_postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GATEWAY_TOKEN", SECRET)
+    one = machine(home, "one", emptied_postgres, CONTENT)
+    try:
+        done = one.opensoul("config", "set", "agents.defaults.maxConcurrent", "7")
+        assert (done.code, done.err) == (0, "")
+        assert one.value("agents.defaults.maxConcurrent") == 7
+        assert [row["id"] for row in one.value("agents.list")] == ["main"]
+        assert one.value("gateway.auth.token") is not None
+    finally:
+        one.monkeypatch.undo()
+
+
 async def test_a_value_that_is_set_on_one_machine_is_in_force_on_all(
     machines: list[Machine],
 ) -> None:

@@ -41,6 +41,20 @@ def test_a_node_may_execute_some_agents_only(place: Place) -> None:
     assert place.load(text).settings.node.agents == frozenset({"main"})
 
 
+def test_the_case_of_the_agents_that_a_node_executes_does_not_count(place: Place) -> None:
+    agents = "agents: { list: [{ id: 'Coder' }, { id: 'main' }] }"
+    text = f"{{ store: {{ url: '{URL}' }}, node: {{ agents: ['Coder'] }}, {agents} }}"
+    settings = place.load(text).settings
+    assert settings.node.agents == frozenset({settings.agents.find("Coder", param="").id})
+
+
+def test_an_agent_that_a_node_is_to_execute_and_that_is_not_there_is_noted(place: Place) -> None:
+    text = f"{{ store: {{ url: '{URL}' }}, node: {{ agents: ['mian', 'main'] }} }}"
+    (note,) = [one for one in place.load(text).settings.notes if "node.agents" in one]
+    assert "`mian`" in note
+    assert "did you mean `main`?" in note
+
+
 def test_sessions_in_memory_give_way_to_the_database_with_a_note(place: Place) -> None:
     loaded = place.load(f"{{ store: {{ url: '{URL}' }}, session: {{ store: ':memory:' }} }}")
     assert loaded.settings.store.memory is False

@@ -23,6 +23,7 @@ from opensoul.adapters.persistence.postgres import (
     opening,
     pools_transactions,
 )
+from opensoul.adapters.persistence.postgres.database import Connection
 from opensoul.domain.errors import StoreFailed
 
 from .pooler import pooled
@@ -339,3 +340,99 @@ async def test_a_table_of_another_program_further_back_in_the_search_path_does_n
         both = make_conninfo(postgres_server, options=f"-c search_path={second},{first}")
         assert await migrate_database(both)
         assert (await database_status(both)).pending == ()
+
+
+LEVEL, STRINGS = "default_transaction_isolation", "standard_conforming_strings"
+
+
+@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+async def test_a_stricter_isolation_of_the_user_is_not_that_of_statements(
+    postgres_url: str, level: str
+) -> None:
+    """They wait for one another, where PostgreSQL would end them with an error."""
+    async with opened(with_settings(postgres_url, **{LEVEL: level})) as database:
+        await database.execute("CREATE TABLE counted (number integer)")
+        await database.execute("INSERT INTO counted VALUES (0)")
+        both = asyncio.Barrier(2)
+
+        async def count(connection: Connection) -> None:
+            await connection.execute("SELECT number FROM counted")
+            await both.wait()
+            await connection.execute("UPDATE counted SET number = number + 1")
+
+        await asyncio.gather(database.change(count), database.change(count))
+        assert await database.row("SELECT number FROM counted") == (2,)
+
+
+async def test_bytes_in_arrays_are_stored_as_they_are_with_old_rules_for_strings(
+    postgres_url: str,
+) -> None:
+    content = [b"\x00\\\xff", b'{"a": 1}', b"\\x7b"]
+    async with opened(with_settings(postgres_url, **{STRINGS: "off"})) as database:
+        stored = await database.row("SELECT %s::bytea[]", (content,))
+        assert stored == (content,)
+
+
+async def test_migrations_see_what_another_process_has_done_at_any_isolation(
+    postgres_url: str,
+) -> None:
+    strict = with_settings(postgres_url, **{LEVEL: "repeatable read"})
+    async with await psycopg.AsyncConnection.connect(postgres_url) as first:
+        await first.execute(migrations._LOCK)
+        migrating = asyncio.create_task(migrate_database(strict))
+        async with await psycopg.AsyncConnection.connect(postgres_url, autocommit=True) as other:
+            while not await waits_for_advisory_lock(other):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)  # The server does not say that somebody waits.
+        await first.execute(migrations._TABLE)
+        done, *left = migrations.scripts()
+        await first.execute(done[2].encode())
+        await first.execute(migrations._APPLY, done[:2])
+        await first.commit()
+        assert len(await migrating) == len(left)
+
+
+async def test_a_stricter_isolation_behind_a_pooler_is_refused(postgres_server: str) -> None:
+    with pooled(postgres_server) as address:
+        async with await psycopg.AsyncConnection.connect(address, autocommit=True) as pooler:
+            await pooler.execute("SET default_transaction_isolation = 'serializable'")
+            with pytest.raises(StoreFailed, match=f"ALTER ROLE name SET {LEVEL}"):
+                await Database(address, connections=(1, 1), behind_pooler=True).open()
+
+
+async def test_a_database_without_all_characters_is_refused(postgres_server: str) -> None:
+    name = f"latin_{token_hex(4)}"
+    create = "CREATE DATABASE {} ENCODING LATIN1 TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"
+    with psycopg.connect(postgres_server, autocommit=True) as connection:
+        connection.execute(sql.SQL(create).format(sql.Identifier(name)))
+        try:
+            latin = make_conninfo(postgres_server, dbname=name)
+            assert "has the encoding LATIN1" in (message := await refusal(latin))
+            assert "createdb --encoding UTF8" in message
+            with pytest.raises(StoreFailed, match="has the encoding LATIN1"):
+                await migrate_database(latin)
+            assert (await database_status(latin)).tables == ()
+        finally:
+            connection.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
+
+
+def with_settings(url: str, **settings: str) -> str:
+    """The address of a user who has these settings."""
+    words = (f"-c {name}={value.replace(' ', chr(92) + ' ')}" for name, value in settings.items())
+    return make_conninfo(url, options=" ".join([str(conninfo_to_dict(url)["options"]), *words]))
+
+
+@asynccontextmanager
+async def opened(url: str) -> AsyncIterator[Database]:
+    database = Database(url, connections=(2, 2))
+    await database.open()
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+async def waits_for_advisory_lock(connection: Connection) -> bool:
+    waiting = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND locktype = 'advisory')"
+    row = await (await connection.execute(waiting)).fetchone()
+    assert row is not None
+    return bool(row[0])

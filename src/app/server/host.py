@@ -40,6 +40,8 @@ _LAST_HANDSHAKES = 0.25
 attempt that is ignored after one second."""
 _LAST_CONNECTIONS = 0.5
 """Seconds for the first request of connections that were accepted last."""
+_LAST_TURNS = 60.0
+"""Seconds for turns that cannot be stored, because the database cannot be reached."""
 _LAST_WORDS = 5.0
 """Seconds for the rest of the responses after the last run."""
 
@@ -112,7 +114,7 @@ async def serve_until(
         await stop.wait()
         stopping = lifecycle.begin_leaving()
         config.graceful_timeout = stopping.grace + _LAST_CONNECTIONS + _LAST_WORDS
-        config.shutdown_timeout = 2 * config.graceful_timeout
+        config.shutdown_timeout = 2 * config.graceful_timeout + _LAST_TURNS
         await _let_leave(leaving, stopping, opened)
         # hypercorn stops to listen when this returns.
         last.append(asyncio.create_task(_end(leaving, stopping, lifecycle)))

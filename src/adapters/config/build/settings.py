@@ -96,7 +96,7 @@ def build_settings(building: Building, generation: str, *, exists: bool) -> Sett
         logging=_logging(building),
         listen=listen,
         store=store,
-        node=build_node(building, store, listen),
+        node=build_node(building, store, listen, agents),
         control=build_control(building),
         text_commands=building.config.commands.text,
         transports=tuple(gateway.transports),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import socket
 
+from ....domain.agents import AgentDirectory
 from ....domain.models import Secret
 from ....domain.settings import ListenSettings, NodeRole, NodeSettings, StoreSettings
+from ..errors import guess
 from ..locations import DATABASE_VARIABLE, first_set
 from ..read import Building
 from ..schema.fields import usable_secret
@@ -36,7 +38,9 @@ def build_store(building: Building) -> StoreSettings:
     )
 
 
-def build_node(building: Building, store: StoreSettings, listen: ListenSettings) -> NodeSettings:
+def build_node(
+    building: Building, store: StoreSettings, listen: ListenSettings, agents: AgentDirectory
+) -> NodeSettings:
     """The settings of this process."""
     node = building.config.node
     if node.role != "all" and store.url is None:
@@ -56,11 +60,19 @@ def build_node(building: Building, store: StoreSettings, listen: ListenSettings)
             "node",
             "agents",
         )
+    named = None if node.agents is None else frozenset(one.strip().lower() for one in node.agents)
+    known = [agent.id for agent in agents]
+    if not building.broken("agents"):
+        for unknown in sorted((named or frozenset()) - set(known)):
+            # No error: the configuration of all nodes may lose an agent that a file still names.
+            building.note(
+                f"node.agents names `{unknown}`, and there is no such agent{guess(unknown, known)}"
+            )
     return NodeSettings(
         role=NodeRole(node.role),
         name=name,
         lease=float(node.lease_seconds),
-        agents=None if node.agents is None else frozenset(node.agents),
+        agents=named,
     )
 
 

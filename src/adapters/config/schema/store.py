@@ -47,7 +47,7 @@ class NodeSection(Section):
     lease_seconds: LeaseSeconds = setting(10, addition=True, restart=True)
     """Seconds for which a process holds a run without renewing its lease in the database; then
     another process takes the run over."""
-    agents: list[str] | None = setting(None, addition=True, restart=True)
+    agents: list[str] | None = setting(None, addition=True)
     """The ids of the agents that this process executes, such as those whose workspace it has. Runs
     of the others are left to other processes. Left out: all agents."""
     config: Literal["file", "database"] = setting("file", addition=True, restart=True)

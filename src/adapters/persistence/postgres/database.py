@@ -16,7 +16,15 @@ from ..common import FailureLog, Undecodable
 from .availability import Availability, DatabaseAway
 from .fence import active_fence
 from .migrations import migrate
-from .opening import check_pooler, check_schema, connection_string, first_connection, reason
+from .opening import (
+    check_pooler,
+    check_schema,
+    check_settings,
+    connection_string,
+    first_connection,
+    reason,
+    settle,
+)
 
 T = TypeVar("T")
 
@@ -223,12 +231,15 @@ class Database:
             # Then the next call tries anew: the pauses between the pool's own attempts grow.
             reconnect_timeout=self._patience,
             kwargs={"autocommit": True, "prepare_threshold": self._prepare_after},
+            configure=None if self._prepare_after is None else settle,
             open=False,
         )
         try:
             # By itself: a pool would retry, and say only that no connection came in time.
             async with first_connection(self.url) as connection:
-                if self._prepare_after is not None:
+                if self._prepare_after is None:
+                    await check_settings(connection)
+                else:
                     await check_pooler(self.url, connection)
                 await check_schema(connection)
                 await migrate(connection)

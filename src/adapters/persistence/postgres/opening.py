@@ -18,6 +18,8 @@ from .migrations import floor, newest
 logger = logging.getLogger(__name__)
 
 OLDEST_SERVER = 15
+ENCODINGS = ("UTF8", "SQL_ASCII")
+"""Of databases that can store all characters."""
 START_PATIENCE = 30.0
 """Seconds for which a server that is starting, or recovers from a crash, is waited for."""
 _RETRY_AFTER = 0.25
@@ -52,6 +54,15 @@ POOLED = (
 )
 _PROBES = 3
 
+_SETTINGS = {"default_transaction_isolation": "read committed", "standard_conforming_strings": "on"}
+"""What statements here rely on, and a user or a database may have changed. With stricter levels
+than the first one, writes of several processes fail where they should wait for one another; without
+the second one, the driver doubles the backslashes in arrays of bytes, which then are other ones."""
+_SET = "SELECT " + ", ".join(
+    f"set_config('{name}', '{value}', false)" for name, value in _SETTINGS.items()
+)
+_SHOW = "SELECT " + ", ".join(f"current_setting('{name}')" for name in _SETTINGS)
+
 _BY_STATE = {
     "42501": (
         "Run `opensoul db migrate` as the owner of the database, or grant this user the rights:"
@@ -60,7 +71,8 @@ _BY_STATE = {
     "3F000": "Create the schema that the search_path of this user names: CREATE SCHEMA name.",
     "25006": (
         "This server is a replica, which only reads. Use the address of the primary, or name all"
-        " hosts and add target_session_attrs=read-write."
+        " hosts and add target_session_attrs=read-write. If it is the primary: the user or the"
+        " database has the setting default_transaction_read_only."
     ),
 }
 """What to do, by SQLSTATE."""
@@ -165,7 +177,14 @@ def check_version(number: int) -> None:
 
 
 async def check_schema(connection: AsyncConnection[tuple[Any, ...]]) -> None:
-    """Raises StoreFailed where a later version has removed what this one uses."""
+    """Raises StoreFailed where a later version has removed what this one uses, or the database
+    cannot store all characters."""
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding not in ENCODINGS:
+        raise StoreFailed(
+            f"The database has the encoding {encoding}, which lacks characters. Create one with"
+            " UTF8: createdb --encoding UTF8 --template template0 name."
+        )
     needed, known = await floor(connection), newest()
     if needed > known:
         raise StoreFailed(
@@ -199,6 +218,25 @@ async def check_pooler(url: str, connection: AsyncConnection[tuple[Any, ...]]) -
     server's."""
     if await is_pooled(url, connection):
         raise StoreFailed(POOLED)
+
+
+async def settle(connection: AsyncConnection[tuple[Any, ...]]) -> None:
+    """Set for the whole connection what statements rely on. Not for one to a pooler in transaction
+    mode, which would pass it on to others."""
+    await connection.execute(_SET)
+
+
+async def check_settings(connection: AsyncConnection[tuple[Any, ...]]) -> None:
+    """Raises StoreFailed where settings of the user or the database differ from what statements
+    rely on."""
+    found = await (await connection.execute(_SHOW)).fetchone()
+    for (name, needed), value in zip(_SETTINGS.items(), found or (), strict=True):
+        if value != needed:
+            raise StoreFailed(
+                f"The user or the database has {name} = {value}, and behind a pooler in transaction"
+                f" mode it cannot be set by the Gateway: ALTER ROLE name SET {name} = '{needed}',"
+                " and have the pooler connect anew."
+            )
 
 
 async def _process(connection: AsyncConnection[tuple[Any, ...]]) -> int:

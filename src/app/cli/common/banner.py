@@ -35,7 +35,9 @@ def start_message(
     if others:
         lines.append(f"  also at {', '.join(others)}")
     lines += ["", "Agents", *_agents(settings.agents), ""]
-    if settings.chat.enabled:
+    if settings.node.role == "worker":
+        lines += ["This process is a worker (node.role): it executes what other nodes accept."]
+    elif settings.chat.enabled:
         secret = _secret(settings, token, config, secret_from_options)
         lines += ["Try it", f"  {_curl(settings, secret)}"]
     else:

@@ -58,11 +58,14 @@ class Change:
 def change(state: State, make: MakePatch) -> Change:
     """Change the configuration file. Raises CommandError."""
     from ....adapters.config import ConfigEditor
-    from ...shared_configuration import shared_document
+    from ...shared_configuration import shared_document, store_first
 
     inputs, locations = inputs_of(state), locations_of(state)
     with gateway_errors():
         shared = shared_document(locations, inputs)
+        if shared is not None:  # A change before the first node starts is one of what it has.
+            shared.pull()
+            store_first(shared, locations, inputs)
     editor = ConfigEditor(inputs, locations, on_machine=True, shared=shared)
     before = editor.snapshot()
     try:

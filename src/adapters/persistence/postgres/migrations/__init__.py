@@ -25,6 +25,9 @@ from .....domain.errors import StoreFailed
 Script = tuple[int, str, str]
 """Number, name and content of a file."""
 
+# Others than the default of PostgreSQL show a transaction that has waited for the lock the state
+# before it.
+_SEE_WHAT_IS_COMMITTED = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
 # Until the end of the transaction: behind a pooler the next one may have another connection.
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('opensoul ' || current_schema(), 0))"
 # Shorter than deadlock_timeout, 1 s by default: of two transactions that wait for one another, the
@@ -82,6 +85,7 @@ async def _apply(connection: AsyncConnection[tuple[Any, ...]], script: Script) -
     """Whether it was run, and not by another process."""
     number, name, content = script
     async with connection.transaction():
+        await connection.execute(_SEE_WHAT_IS_COMMITTED)
         await connection.execute(_LOCK)
         await connection.execute(_TABLE)
         if number in await applied(connection):
