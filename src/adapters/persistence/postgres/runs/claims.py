@@ -101,8 +101,6 @@ class Claims:
         run.deadline = since + self._process.lease
         run.channel = channel_of(data(str(spec.session_key)))
         run.accepted_here = here
-        # The events of a short Run are stored with its end.
-        run.patient = run.is_read_here
         run.signals = [number for number, _ in signals]
         run.abort_reason = stored.abort_reason
         depth = None if stored.lane is None else stored.depth

@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 LEAST_WINDOW = 0.02
 MOST_WINDOW = 0.16
+PATIENCE = 0.1
+"""Seconds that events wait which their client reads from memory."""
 _RETRY_AFTER = 0.5
 _AT_ONCE = 2
 """Flushes of a Run that wait for no window: when it starts, and with its first text."""
@@ -29,8 +31,9 @@ _APPEND = "SELECT * FROM run_append(%s, %s, %s, %s, %s, %s, %s, %s)"
 
 class Flusher:
     """Stores what is new, a window after it was added: 20 ms, and up to 160 while the database
-    takes longer than the window. The first events of a Run wait for no window, unless the Run is
-    `patient`."""
+    takes longer than the window. The first events of a Run wait for no window. Those of a Run whose
+    client reads them from memory wait for PATIENCE: otherwise the flushes, and so the cost of a
+    token, would grow with the number of processes."""
 
     def __init__(self, database: Database, runs: HeldRuns, bells: Bells) -> None:
         self._database = database
@@ -53,9 +56,8 @@ class Flusher:
         """There is something new in the Run."""
         if not run.dirty:
             run.dirty = True
-            if run.patient:
-                run.patient = False
-                run.patient_until = asyncio.get_running_loop().time() + self.window
+            if run.is_read_here and not run.followed_kept:
+                run.patient_until = asyncio.get_running_loop().time() + max(PATIENCE, self.window)
             self._dirty[run.run_id] = run
         if self._task is None:
             self._plan(run)
@@ -76,7 +78,7 @@ class Flusher:
         """Return once the events up to that one are stored, or the Run is gone. Raises
         StoreFailed."""
         while run.kept < last and not (run.gone or run.closing):
-            run.patient, run.patient_until = False, 0.0
+            run.patient_until = 0.0
             if self._task is None:
                 self._begin()
             if self._task is not None:
@@ -111,7 +113,7 @@ class Flusher:
             return now + _RETRY_AFTER
         if run.flushes < _AT_ONCE:
             return max(now, run.patient_until)
-        return max(now, self._flushed_at + self.window)
+        return max(now, run.patient_until, self._flushed_at + self.window)
 
     def _begin(self) -> None:
         if self._timer is not None:
@@ -123,7 +125,8 @@ class Flusher:
     async def _flush(self) -> None:
         loop = asyncio.get_running_loop()
         self._flushed_at = began = loop.time()
-        batches = self._take(began + self.window / 2)
+        # Together with those that would be due a little later.
+        batches = self._take(began + PATIENCE / 2)
         try:
             async with self.writing:
                 stored = await self._append(batches)

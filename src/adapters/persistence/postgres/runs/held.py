@@ -67,10 +67,8 @@ class HeldRun(Log):
     kept_waiters: Waiters = field(default_factory=set)
     followed_kept: bool = False
     """It has a follower here that gets events only once they are kept."""
-    patient: bool = False
-    """Its first events wait for a window as later ones do, since nobody reads them elsewhere."""
     patient_until: float = 0.0
-    """Until this time of the event loop."""
+    """Its events are not stored by themselves before this time of the event loop."""
     flushing: bool = False
     """Some of its events are on their way into the database."""
 
