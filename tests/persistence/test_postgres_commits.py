@@ -12,7 +12,11 @@ from typing import Any
 import pytest
 
 from opensoul.adapters.persistence.postgres import Database, PostgresNodes
-from opensoul.adapters.persistence.postgres.runs import PostgresQueue, PostgresRunEvents
+from opensoul.adapters.persistence.postgres.runs import (
+    PostgresQueue,
+    PostgresRunEvents,
+    flusher,
+)
 from opensoul.adapters.persistence.postgres.sessions import PostgresStore
 from opensoul.domain.models.calls import TextDelta
 from opensoul.domain.ports import NodeInfo
@@ -167,6 +171,31 @@ async def test_a_short_run_is_four_statements_and_a_bell(
         await a.events.bells.rung()
     assert calls == ["run_accept", "load_session", "append_turn", "run_finish", "pg_notify"]
     assert [type(one.event) for one in events] == [Started, TextDelta, Finished]
+
+
+@pytest.mark.parametrize(
+    ("fingerprint", "stored"),
+    [
+        pytest.param("", ["run_finish"], id="a chat completion"),
+        pytest.param("print", ["run_append", "run_finish"], id="with an idempotency key"),
+    ],
+)
+async def test_events_that_their_client_reads_from_memory_wait_longer_than_others(
+    one: Node, monkeypatch: pytest.MonkeyPatch, fingerprint: str, stored: list[str]
+) -> None:
+    monkeypatch.setattr(flusher, "PATIENCE", NEVER)
+    one.events.flusher.window = flusher.LEAST_WINDOW
+    await one.queue.enqueue(run(on_leave=OnLeave.ABORT), fingerprint=fingerprint)
+    await one.hands.has(claims=1)
+    claim = one.hands.claims[0]
+    calls = calls_of(one.database, monkeypatch)
+    for piece in "abc":
+        await one.events.append(claim, [TextDelta(piece)])
+        await asyncio.sleep(3 * flusher.LEAST_WINDOW)  # Nothing tells that nothing is stored.
+    await one.queue.finish(claim, END)
+    await one.events.bells.rung()
+
+    assert list(dict.fromkeys(call for call in calls if call != "pg_notify")) == stored
 
 
 async def test_a_run_ends_behind_the_events_that_are_on_their_way(
