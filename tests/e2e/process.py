@@ -17,6 +17,8 @@ from pathlib import Path
 from types import TracebackType
 
 START_LIMIT = 100.0
+LAST_OF_MESSAGE = ("curl", "chat endpoint", "This process is a worker")
+"""In the start message, behind what tests read of it."""
 STOP_LIMIT = 60.0
 LOG_LIMIT = 60.0
 UNEXPECTED = ("Traceback", "never retrieved", "Exception in callback", "was destroyed but")
@@ -183,7 +185,7 @@ class GatewayProcess:
             with self._told:
                 lines.append(line)
                 self._told.notify_all()
-            if "curl" in line or "chat endpoint" in line.lower():
+            if any(mark in line for mark in LAST_OF_MESSAGE):
                 self._serves = True
                 self._ready.set()
         self._ready.set()
