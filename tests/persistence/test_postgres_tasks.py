@@ -35,6 +35,28 @@ class Fault:
         self.survived.set()
 
 
+async def test_notifications_are_sent_after_a_fault(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fault, heard = Fault(), asyncio.Event()
+    async with node(postgres_url) as one:
+        bells = one.events.bells
+        await bells.listened("tests", lambda _: heard.set())
+        execute = one.database.execute
+
+        async def faulty(*values: Any, **options: Any) -> int:
+            fault()
+            return await execute(*values, **options)
+
+        monkeypatch.setattr(one.database, "execute", faulty)
+        bells.ring("tests")
+        await bells.rung()
+        assert not heard.is_set()
+        bells.ring("tests")
+        await asyncio.wait_for(heard.wait(), PATIENCE)
+    assert "notifications could not be sent" in caplog.text
+
+
 async def test_lost_notifications_are_looked_for_after_a_fault(
     postgres_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:

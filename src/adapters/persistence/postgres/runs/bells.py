@@ -158,6 +158,9 @@ class Bells:
                 await self._database.execute(_RING, (channels, payloads), repeat=False)
             except StoreFailed as error:
                 logger.debug("bells are lost", extra={"reason": str(error), "bells": len(bells)})
+            except Exception:
+                # The outermost handler of the task: later notifications are sent all the same.
+                logger.exception("notifications could not be sent", extra={"bells": len(bells)})
         self._ring_task = None
 
     # Listening
